@@ -1,0 +1,1 @@
+"""engram: memories of AI agents, embedded, searchable, free of duplicates and movable."""

@@ -1,0 +1,1 @@
+"""The broker: topology, connection and watchdog."""

@@ -1,0 +1,60 @@
+"""The connection to NATS: patient once it was made, quick to say when it cannot be made."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from engram.broker.topology import broker_unavailable
+
+log = structlog.get_logger(__name__)
+
+
+async def connect(nats_url: str, name: str) -> Client:
+    """Connect to one of the servers and stay connected for ever.
+
+    Raises:
+        UnavailableError: no server of the list can be reached.
+    """
+    servers = [url.strip() for url in nats_url.split(",") if url.strip()]
+    client = Client()
+
+    async def lost() -> None:
+        if not client.is_closed and not client.is_draining:
+            log.warning("nats disconnected")
+
+    try:
+        # nats.connect sleeps two seconds before a second try: a closed port is found out first.
+        await asyncio.gather(*(_probe(url) for url in servers[:1]))
+        await client.connect(
+            servers,
+            name=f"engram {name}",
+            connect_timeout=5,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.5,  # type: ignore[arg-type] # only slept; half a second is meant
+            error_cb=_ignore,
+            disconnected_cb=lost,
+            reconnected_cb=_back,
+        )
+    except (OSError, ValueError, nats.errors.Error) as error:
+        raise broker_unavailable(error) from error
+    return client
+
+
+async def _probe(url: str) -> None:
+    parts = urlsplit(url)
+    _, writer = await asyncio.wait_for(
+        asyncio.open_connection(parts.hostname, parts.port or 4222), timeout=5
+    )
+    writer.close()
+
+
+async def _ignore(error: Exception) -> None:
+    # Each caller sees its own errors; this one only repeats them.
+    log.debug("nats error", error=type(error).__name__)
+
+
+async def _back() -> None:
+    log.warning("nats reconnected")

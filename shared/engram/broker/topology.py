@@ -1,0 +1,168 @@
+"""The whole broker topology as one table, and its reconciliation with a live server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from engram import events
+from engram.errors import UnavailableError
+
+DAY_S = 86_400.0
+GIB = 1024**3
+
+# Commands carry content, so a command leaves the stream when it is acknowledged (work queue).
+# Events only ring: they are kept a day for whoever was away. Both wait for the disk as the server
+# is set to: persist_mode async would make events five times faster to publish, but a broker that is
+# killed then loses bells it had acknowledged, and their memories wait for the next reconcile.
+# `discard: new` everywhere: a full stream refuses what is new instead of dropping what is old.
+INGEST = StreamConfig(
+    name="ENGRAM_INGEST",
+    description="Ingest commands; the one stream that carries content.",
+    subjects=[events.SUBJECT_INGEST_ALL],
+    retention=RetentionPolicy.WORK_QUEUE,
+    discard=DiscardPolicy.NEW,
+    storage=StorageType.FILE,
+    max_bytes=4 * GIB,
+    duplicate_window=120,
+)
+MEMORY = StreamConfig(
+    name="ENGRAM_MEMORY",
+    description="Memory events: ids and versions.",
+    subjects=[events.SUBJECT_MEMORY_ALL],
+    retention=RetentionPolicy.LIMITS,
+    discard=DiscardPolicy.NEW,
+    storage=StorageType.FILE,
+    max_age=DAY_S,
+    max_bytes=4 * GIB,
+    duplicate_window=120,
+)
+STREAMS: tuple[StreamConfig, ...] = (INGEST, MEMORY)
+
+# A worker heartbeats (in_progress) well within this, so only a dead one's messages come again.
+ACK_WAIT_S = 15.0
+BELL_BATCH = 64
+MAX_ACK_PENDING = 16 * BELL_BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """One durable consumer and its stream."""
+
+    stream: str
+    config: ConsumerConfig
+
+    @property
+    def name(self) -> str:
+        """The durable's name, unique in its stream."""
+        return str(self.config.durable_name)
+
+
+def _durable(stream: StreamConfig, name: str, subjects: list[str], description: str) -> Durable:
+    config = ConsumerConfig(
+        durable_name=name,
+        description=description,
+        filter_subjects=subjects,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        # Never given up by the broker: what fails for good is written down in Postgres.
+        max_deliver=-1,
+        max_ack_pending=MAX_ACK_PENDING,
+    )
+    return Durable(str(stream.name), config)
+
+
+INGEST_DURABLE = _durable(INGEST, "ingest", [events.SUBJECT_INGEST_ALL], "Writes commands.")
+
+
+def embed_durable(space: int) -> Durable:
+    """Return the live lane of a space: one durable each, so that no space waits for another."""
+    subjects = [events.memory_subject(kind) for kind in ("created", "updated", "restored")]
+    return _durable(MEMORY, f"embed-live-{space}", subjects, f"Live lane of space {space}.")
+
+
+def durables(spaces: Sequence[int]) -> list[Durable]:
+    """Return every durable there must be while these spaces are active."""
+    return [INGEST_DURABLE, *(embed_durable(space) for space in spaces)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What was not there and had to be made, by name."""
+
+    streams: tuple[str, ...]
+    durables: tuple[str, ...]
+
+    @property
+    def anything(self) -> bool:
+        """Something was missing."""
+        return bool(self.streams or self.durables)
+
+
+async def reconcile(
+    jetstream: JetStreamContext, spaces: Sequence[int], *, replicas: int = 1
+) -> Reconciled:
+    """Make streams and durables what the table says; existing messages are kept.
+
+    Raises:
+        UnavailableError: JetStream cannot be used, or holds another stream on our subjects.
+    """
+    try:
+        streams = [
+            str(config.name)
+            for config in STREAMS
+            if await _stream(jetstream, replace(config, num_replicas=replicas))
+        ]
+        made = [d.name for d in durables(spaces) if await _consumer(jetstream, d)]
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        raise broker_unavailable(error) from error
+    return Reconciled(tuple(streams), tuple(made))
+
+
+async def _stream(jetstream: JetStreamContext, config: StreamConfig) -> bool:
+    try:
+        found = await jetstream.stream_info(str(config.name))
+    except nats.js.errors.NotFoundError:
+        await jetstream.add_stream(config)
+        return True
+    if not _agrees(config, found.config):
+        await jetstream.update_stream(config)
+    return False
+
+
+async def _consumer(jetstream: JetStreamContext, durable: Durable) -> bool:
+    try:
+        found = await jetstream.consumer_info(durable.stream, durable.name)
+    except nats.js.errors.NotFoundError:
+        await jetstream.add_consumer(durable.stream, durable.config)
+        return True
+    if not _agrees(durable.config, found.config):
+        await jetstream.add_consumer(durable.stream, durable.config)
+    return False
+
+
+def _agrees(wanted: StreamConfig | ConsumerConfig, found: object) -> bool:
+    """Whether every field the table sets has that value on the server."""
+    return all(
+        value is None or getattr(found, name, None) == value for name, value in vars(wanted).items()
+    )
+
+
+def broker_unavailable(error: BaseException) -> UnavailableError:
+    """Return the error a user sees when NATS cannot be used; never shows the URL."""
+    return UnavailableError(
+        "nats_unavailable",
+        f"NATS JetStream cannot be used ({type(error).__name__}).",
+        cure="Check ENGRAM_NATS_URL and that the server runs with JetStream (nats-server -js).",
+        retry_after_s=2,
+    )

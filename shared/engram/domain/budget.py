@@ -1,0 +1,206 @@
+"""How fast a provider may be called: quotas, the level they fill, and what a 429 does to it.
+
+The level is a bucket. Over any window it grants at most ``burst + rate * length``, and what is
+granted is sent within ``grant_s``, so the quota of a window holds if
+``burst + rate * (window_s + grant_s) <= limit``; that equation gives the rate. ``engram.storage``
+does the same arithmetic in SQL for all replicas at once; a test proves the two equal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from engram.domain.retry import MAX_RETRY_AFTER_S
+
+GRANT_S: Final = 0.5
+MIN_SHARE: Final = 0.05
+# Halved by a 429, the full rate is back after 50 seconds without another one.
+RECOVERY_PER_S: Final = 0.01
+# Calls in flight together are refused together: that is one refusal.
+CUT_EVERY_S: Final = 1.0
+# Of the burst, left to queries: a search never waits behind documents.
+QUERY_SHARE: Final = 0.2
+_BURST: Final = 0.015
+# A text may have 32,000 tokens, and must fit into a burst where the quota has room for it.
+_MIN_BURST_TOKENS: Final = 40_000
+_UNLIMITED: Final = 1_000_000_000
+
+# Tokens per minute of tier 1; source: docs.voyageai.com/docs/rate-limits. Others: the least.
+_VOYAGE_TPM: Final = {
+    "voyage-4-lite": 16_000_000,
+    "voyage-3.5-lite": 16_000_000,
+    "voyage-4": 8_000_000,
+    "voyage-3.5": 8_000_000,
+}
+_VOYAGE_LEAST_TPM: Final = 3_000_000
+_VOYAGE_RPM: Final = 2_000
+_LOCAL: Final = frozenset({"minilm", "hashing", "null"})
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a provider allows in any window.
+
+    Attributes:
+        requests: calls in a window, at least 3: below that a bucket cannot keep the promise.
+        tokens: tokens in a window.
+        window_s: its length; providers say minutes.
+        grant_s: how long a grant may wait before it is sent.
+    """
+
+    requests: int
+    tokens: int
+    window_s: float = 60.0
+    grant_s: float = GRANT_S
+
+    @property
+    def burst_tokens(self) -> float:
+        """Most tokens that may be granted at once."""
+        return max(self.tokens * _BURST, min(self.tokens / 2, _MIN_BURST_TOKENS))
+
+    @property
+    def burst_requests(self) -> float:
+        """Most calls that may be granted at once."""
+        return max(self.requests * _BURST, min(self.requests / 2, 2.0), 1.0)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Rate at which tokens come back."""
+        return (self.tokens - self.burst_tokens) / (self.window_s + self.grant_s)
+
+    @property
+    def requests_per_s(self) -> float:
+        """Rate at which calls come back."""
+        return (self.requests - self.burst_requests) / (self.window_s + self.grant_s)
+
+    @property
+    def max_call_tokens(self) -> int:
+        """Most tokens to pack into one call: with two to a burst, none of the refill is lost."""
+        return max(1, int(self.burst_tokens / 2))
+
+    def reserve(self, *, query: bool) -> tuple[float, float]:
+        """Tokens and calls that must be left after a grant; queries may take the last."""
+        if query:
+            return 0.0, 0.0
+        # A single call's worth cannot be shared: it is whoever's comes first.
+        calls = QUERY_SHARE * self.burst_requests
+        return QUERY_SHARE * self.burst_tokens, min(calls, self.burst_requests - 1)
+
+    def cost(self, tokens: int, *, query: bool = False) -> float:
+        """What a call of so many tokens is charged before it is made.
+
+        A text larger than a burst could never be sent; what it has too many is a debt afterwards.
+        """
+        reserved, _ = self.reserve(query=query)
+        return min(float(max(tokens, 1)), self.burst_tokens - reserved)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is left of a quota. A new one is empty: waiting is safe, spending twice is not.
+
+    Attributes:
+        tokens: may be negative: a debt.
+        requests: calls.
+        share: part of the rate in use, ``MIN_SHARE`` to 1.
+        at: when the level was this, in seconds of the one clock that all use.
+        cut_at: of the last halving.
+        closed_until: nothing is granted before.
+    """
+
+    tokens: float = 0.0
+    requests: float = 0.0
+    share: float = 1.0
+    at: float = 0.0
+    cut_at: float = -math.inf
+    closed_until: float = -math.inf
+
+
+def quota_of(
+    provider: str, model: str, *, tier: int = 1, rpm: int | None = None, tpm: int | None = None
+) -> Quota | None:
+    """Return the quota of a model, None where nothing is limited.
+
+    Args:
+        provider: as in a space.
+        model: as in a space.
+        tier: Voyage's usage tier, 1 to 3; 2 and 3 allow twice and three times as much.
+        rpm: requests per minute; None is the documented preset.
+        tpm: tokens per minute; likewise.
+    """
+    if provider in _LOCAL:
+        return None
+    if provider == "voyage":
+        rpm = rpm or _VOYAGE_RPM * tier
+        tpm = tpm or _VOYAGE_TPM.get(model, _VOYAGE_LEAST_TPM) * tier
+    if rpm is None and tpm is None:
+        return None
+    return Quota(rpm or _UNLIMITED, tpm or _UNLIMITED * 1000)
+
+
+def fingerprint(key: str | None) -> str:
+    """Return 16 hexadecimal digits that tell keys apart and give none away."""
+    return hashlib.sha256((key or "").encode()).hexdigest()[:16]
+
+
+def refilled(level: Level, quota: Quota, now: float) -> Level:
+    """Return the level at ``now``; a clock that stands or goes back adds nothing."""
+    elapsed = max(0.0, now - level.at)
+    gained = elapsed * level.share
+    return replace(
+        level,
+        tokens=min(quota.burst_tokens, level.tokens + gained * quota.tokens_per_s),
+        requests=min(quota.burst_requests, level.requests + gained * quota.requests_per_s),
+        share=min(1.0, level.share + elapsed * RECOVERY_PER_S),
+        at=max(level.at, now),
+    )
+
+
+def take(
+    level: Level, quota: Quota, now: float, tokens: int, *, query: bool = False
+) -> tuple[Level, float]:
+    """Take one call of so many tokens.
+
+    Returns:
+        The new level, and 0.0 when the call may be made now (within ``grant_s``), else the seconds
+        after which it is worth asking again.
+    """
+    filled = refilled(level, quota, now)
+    cost = quota.cost(tokens, query=query)
+    keep_tokens, keep_requests = quota.reserve(query=query)
+    lack_tokens = max(0.0, cost + keep_tokens - filled.tokens) / quota.tokens_per_s
+    lack_requests = max(0.0, 1.0 + keep_requests - filled.requests) / quota.requests_per_s
+    wait_s = max(filled.closed_until - now, max(lack_tokens, lack_requests) / filled.share, 0.0)
+    if wait_s > 0:
+        return filled, wait_s
+    return replace(filled, tokens=filled.tokens - cost, requests=filled.requests - 1), 0.0
+
+
+def correct(level: Level, quota: Quota, tokens: float) -> Level:
+    """Settle what a call really cost.
+
+    Args:
+        level: to be changed.
+        quota: whose burst is never exceeded.
+        tokens: counted less charged. Positive becomes a debt. Negative is credited, and only
+            right within ``grant_s`` of the grant: later the window has moved on.
+    """
+    return replace(level, tokens=min(quota.burst_tokens, level.tokens - tokens))
+
+
+def cut(level: Level, quota: Quota, now: float, retry_after_s: float | None) -> Level:
+    """Halve the rate after a 429 and wait at least as long as the provider says."""
+    filled = refilled(level, quota, now)
+    fresh = now - filled.cut_at >= CUT_EVERY_S
+    asked = retry_after_s if retry_after_s is not None and retry_after_s > 0 else 0.0
+    return replace(
+        filled,
+        tokens=min(0.0, filled.tokens),
+        requests=min(0.0, filled.requests),
+        share=max(MIN_SHARE, filled.share / 2) if fresh else filled.share,
+        cut_at=now if fresh else filled.cut_at,
+        closed_until=max(filled.closed_until, now + min(asked, MAX_RETRY_AFTER_S)),
+    )

@@ -1,0 +1,1 @@
+"""Foreign files become records and per-item errors; pure, one file per format."""

@@ -1,0 +1,1 @@
+"""What every service process needs: start, end, relay, watchdog, spaces, operations port."""

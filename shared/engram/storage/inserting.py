@@ -1,0 +1,123 @@
+"""Inserts what a batch decided to keep: rows, names, the ledger of repeats, and the events."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from engram.domain.arrival import Arriving, Decision
+from engram.storage.connection import Connection
+from engram.storage.outbox import Announcement, announce
+from engram.storage.queries import statement
+
+Decided = tuple[tuple[Arriving, str], Decision]
+
+
+async def insert_all(connection: Connection, decided: Sequence[Decided], now: datetime) -> None:
+    """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change."""
+    new = [entry for entry in decided if entry[1].kind in ("insert", "absorb")]
+    if new:
+        await _insert_memories(connection, new, now)
+        await _insert_aliases(connection, new)
+        await _insert_ledger(connection, new, now)
+    await announce(connection, _announcements(decided), now)
+
+
+async def _insert_memories(connection: Connection, new: Sequence[Decided], now: datetime) -> None:
+    columns = list(zip(*(_row(entry) for entry in new), strict=True))
+    # $24 is the moment of writing, shared by all rows.
+    await connection.execute(
+        statement("write", "insert_memories"), *columns[:23], now, *columns[23:]
+    )
+
+
+def _row(entry: Decided) -> tuple[Any, ...]:
+    (item, actor), decision = entry
+    m = item.memory
+    survivor = decision.target.id if decision.kind == "absorb" and decision.target else None
+    return (
+        item.workspace,
+        item.id,
+        m.namespace,
+        "merged" if survivor else m.state,
+        m.content,
+        item.sha256,
+        item.fold,
+        m.user_id,
+        m.agent_id,
+        m.session_id,
+        m.app_id,
+        m.metadata,
+        array_literal(m.categories),
+        m.importance,
+        m.pinned,
+        m.source,
+        m.external_id,
+        survivor,
+        item.created_at,
+        item.updated_at,
+        actor,
+        m.expires_at,
+        m.valid_until,
+        m.last_accessed_at,
+        m.access_count,
+    )
+
+
+def array_literal(texts: Sequence[str]) -> str:
+    """Return a Postgres array literal: ``unnest`` would flatten an array of arrays."""
+    if not texts:
+        return "{}"
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+
+
+async def _insert_aliases(connection: Connection, new: Sequence[Decided]) -> None:
+    named = sorted((key, item.id) for (item, _), _ in new if (key := item.external_key) is not None)
+    if named:
+        columns = zip(*((*key, memory_id) for key, memory_id in named), strict=True)
+        await connection.execute(statement("write", "insert_aliases"), *map(list, columns))
+
+
+async def _insert_ledger(connection: Connection, new: Sequence[Decided], now: datetime) -> None:
+    absorbed = [
+        (uuid7(), item, actor, decision.target.id)
+        for (item, actor), decision in new
+        if decision.kind == "absorb" and decision.target
+    ]
+    if not absorbed:
+        return
+    await connection.execute(
+        statement("write", "insert_merges"),
+        [item.workspace for _, item, _, _ in absorbed],
+        [merge_id for merge_id, _, _, _ in absorbed],
+        ["repeat"] * len(absorbed),
+        [survivor for _, _, _, survivor in absorbed],
+        [actor for _, _, actor, _ in absorbed],
+        now,
+    )
+    await connection.execute(
+        statement("write", "insert_merge_members"),
+        [item.workspace for _, item, _, _ in absorbed],
+        [merge_id for merge_id, _, _, _ in absorbed],
+        [item.id for _, item, _, _ in absorbed],
+        [1] * len(absorbed),
+        [{"state": "active"}] * len(absorbed),
+    )
+
+
+def _announcements(decided: Sequence[Decided]) -> list[Announcement]:
+    said: list[Announcement] = []
+    restored: set[UUID] = set()
+    for (item, _), decision in decided:
+        if decision.kind == "insert":
+            said.append(Announcement("created", item.workspace, item.id, 1))
+        elif decision.kind == "absorb":
+            said.append(Announcement("merged", item.workspace, item.id, 1))
+        target = decision.target
+        if decision.restores and target and target.id not in restored:
+            restored.add(target.id)
+            said.append(Announcement("restored", item.workspace, target.id, target.version))
+    return said

@@ -1,0 +1,137 @@
+-- name: wanting
+-- Which of these memories lack a current vector in this space, and the text to embed. LATERAL …
+-- OFFSET 0 fixes the plan (see write.sql).
+SELECT w.workspace, w.id, m.version, m.content, coalesce(f.attempts, 0) AS attempts
+FROM (SELECT DISTINCT workspace, id FROM unnest($1::uuid[], $2::uuid[]) AS w (workspace, id)) AS w
+CROSS JOIN LATERAL (
+    SELECT m.version, m.content FROM engram.memory m
+    WHERE m.workspace = w.workspace AND m.id = w.id AND m.state = 'active'
+    OFFSET 0
+) AS m
+LEFT JOIN LATERAL (
+    SELECT v.version FROM {vectors} v
+    WHERE v.workspace = w.workspace AND v.memory_id = w.id
+    OFFSET 0
+) AS v ON true
+LEFT JOIN LATERAL (
+    SELECT f.attempts, f.next_attempt, f.dead FROM engram.embedding_failure f
+    WHERE f.workspace = w.workspace AND f.memory_id = w.id AND f.space = $3
+      AND f.version = m.version
+    OFFSET 0
+) AS f ON true
+WHERE v.version IS DISTINCT FROM m.version
+  AND NOT coalesce(f.dead, false)
+  AND (f.next_attempt IS NULL OR f.next_attempt <= now())
+ORDER BY w.id
+
+-- name: store
+-- The write protocol. A vector is stored only while its memory still has the version whose text
+-- was embedded, is live, and the space is in use; share locks hold that until commit. Rows are
+-- locked in ascending id. What does not come back was not stored.
+INSERT INTO {vectors} AS s (workspace, namespace, memory_id, version, embedding)
+SELECT i.workspace, m.namespace, i.id, i.version, i.embedding
+FROM (SELECT 1 FROM engram.space p WHERE p.id = $5 AND p.state = 'active' FOR SHARE OF p) AS p
+CROSS JOIN (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::halfvec[])
+        AS i (workspace, id, version, embedding)
+    ORDER BY id
+) AS i
+CROSS JOIN LATERAL (
+    SELECT m.namespace FROM engram.memory m
+    WHERE m.workspace = i.workspace AND m.id = i.id AND m.version = i.version
+      AND m.state = 'active'
+    FOR SHARE OF m
+) AS m
+ON CONFLICT (workspace, memory_id) DO UPDATE
+    SET version = excluded.version, embedding = excluded.embedding, seq = excluded.seq
+    WHERE s.version < excluded.version
+RETURNING workspace, memory_id, version
+
+-- name: clear_failures
+DELETE FROM engram.embedding_failure f
+USING unnest($1::uuid[], $2::uuid[]) AS d (workspace, id)
+WHERE f.workspace = d.workspace AND f.memory_id = d.id AND f.space = $3
+
+-- name: record_failures
+-- Only for the version that was tried, while it is live: a failure of what is gone is not kept.
+INSERT INTO engram.embedding_failure AS e
+    (workspace, memory_id, space, version, attempts, class, error, next_attempt, dead)
+SELECT i.workspace, i.id, $9, i.version, i.attempts, i.class, i.error, i.next_attempt, i.dead
+FROM (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[],
+                         $7::timestamptz[], $8::bool[])
+        AS i (workspace, id, version, attempts, class, error, next_attempt, dead)
+    ORDER BY id
+) AS i
+CROSS JOIN LATERAL (
+    SELECT 1 FROM engram.memory m
+    WHERE m.workspace = i.workspace AND m.id = i.id AND m.version = i.version
+      AND m.state = 'active'
+    FOR SHARE OF m
+) AS m
+ON CONFLICT (workspace, memory_id, space) DO UPDATE
+    SET version = excluded.version, attempts = excluded.attempts, class = excluded.class,
+        error = excluded.error, next_attempt = excluded.next_attempt, dead = excluded.dead,
+        discarded_at = NULL,
+        first_at = CASE WHEN e.version = excluded.version THEN e.first_at ELSE now() END,
+        last_at = now()
+
+-- name: due
+-- Claimed by moving the due time on: a worker that dies only delays its claims.
+UPDATE engram.embedding_failure f
+SET next_attempt = now() + interval '60 seconds'
+FROM (SELECT workspace, memory_id, space
+      FROM engram.embedding_failure
+      WHERE space = $1 AND NOT dead AND next_attempt <= now()
+      ORDER BY next_attempt
+      LIMIT $2
+      FOR UPDATE SKIP LOCKED) AS d
+WHERE f.workspace = d.workspace AND f.memory_id = d.memory_id AND f.space = d.space
+RETURNING f.workspace, f.memory_id, f.version, f.attempts
+
+-- name: texts
+SELECT w.workspace, w.id, m.version, m.content, w.attempts
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS w (workspace, id, attempts)
+CROSS JOIN LATERAL (
+    SELECT m.version, m.content FROM engram.memory m
+    WHERE m.workspace = w.workspace AND m.id = w.id AND m.state = 'active'
+    OFFSET 0
+) AS m
+LEFT JOIN LATERAL (
+    SELECT v.version FROM {vectors} v
+    WHERE v.workspace = w.workspace AND v.memory_id = w.id
+    OFFSET 0
+) AS v ON true
+WHERE v.version IS DISTINCT FROM m.version
+ORDER BY w.id
+
+-- name: twins
+-- A current vector of an equal text in the same workspace may be used again.
+SELECT DISTINCT ON (w.workspace, w.content_sha256) w.workspace, w.content_sha256, v.embedding
+FROM (SELECT DISTINCT workspace, fold_hash, content_sha256
+      FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS w (workspace, fold_hash, content_sha256)
+     ) AS w
+CROSS JOIN LATERAL (
+    SELECT m.id, m.version FROM engram.memory m
+    WHERE m.workspace = w.workspace AND m.fold_hash = w.fold_hash
+      AND m.content_sha256 = w.content_sha256 AND m.state = 'active'
+    OFFSET 0
+) AS m
+CROSS JOIN LATERAL (
+    SELECT v.embedding FROM {vectors} v
+    WHERE v.workspace = w.workspace AND v.memory_id = m.id AND v.version = m.version
+    OFFSET 0
+) AS v
+
+-- name: missing
+-- What reconcile repairs: live memories without a current vector, unless waiting or dead.
+SELECT m.workspace, m.id, m.version
+FROM engram.memory m
+LEFT JOIN {vectors} v ON v.workspace = m.workspace AND v.memory_id = m.id
+LEFT JOIN engram.embedding_failure f
+    ON f.workspace = m.workspace AND f.memory_id = m.id AND f.space = $1 AND f.version = m.version
+WHERE m.state = 'active' AND v.version IS DISTINCT FROM m.version AND f.memory_id IS NULL
+  AND (m.workspace, m.id) > ($2, $3)
+  AND m.versioned_at < now() - $5::interval
+ORDER BY m.workspace, m.id
+LIMIT $4

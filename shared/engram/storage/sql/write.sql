@@ -1,0 +1,160 @@
+-- name: claim_keys
+-- Sorted by the caller: unsorted claims deadlock. What comes back is what this transaction won.
+INSERT INTO engram.idempotency (workspace, key, request_sha256, status, body)
+SELECT k.workspace, k.key, k.request_sha256, 0, ''
+FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS k (workspace, key, request_sha256)
+ON CONFLICT DO NOTHING
+RETURNING workspace, key
+
+-- name: saved_answers
+SELECT i.workspace, i.key, i.request_sha256, i.status, i.body
+FROM engram.idempotency i
+JOIN unnest($1::uuid[], $2::text[]) AS k (workspace, key) USING (workspace, key)
+
+-- name: save_answers
+UPDATE engram.idempotency i
+SET status = a.status, body = a.body, memory_id = a.memory_id
+FROM unnest($1::uuid[], $2::text[], $3::smallint[], $4::bytea[], $5::uuid[])
+    AS a (workspace, key, status, body, memory_id)
+WHERE i.workspace = a.workspace AND i.key = a.key
+
+-- name: release_keys
+DELETE FROM engram.idempotency i
+USING unnest($1::uuid[], $2::text[]) AS k (workspace, key)
+WHERE i.workspace = k.workspace AND i.key = k.key
+
+-- name: ensure_namespaces
+INSERT INTO engram.namespace (workspace, name)
+SELECT n.workspace, n.name FROM unnest($1::uuid[], $2::text[]) AS n (workspace, name)
+ON CONFLICT DO NOTHING
+
+-- name: lock_namespaces
+-- One writer at a time in a namespace, so that two equal texts cannot arrive side by side unseen.
+-- LATERAL … OFFSET 0 here and below is a fixed plan: one index look-up for each wanted row, in the
+-- order given. Left to itself the planner reads the whole workspace, because row-level security
+-- offers it a condition on the workspace alone.
+SELECT count(*)
+FROM unnest($1::uuid[], $2::text[]) AS w (workspace, name)
+CROSS JOIN LATERAL (
+    SELECT 1 FROM engram.namespace n
+    WHERE n.workspace = w.workspace AND n.name = w.name
+    FOR NO KEY UPDATE OF n
+) AS locked
+
+-- name: known_by_external_id
+SELECT w.workspace, w.source, w.external_id, m.id, m.version, m.state, m.content_sha256
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (workspace, source, external_id)
+CROSS JOIN LATERAL (
+    SELECT a.memory_id FROM engram.memory_alias a
+    WHERE a.workspace = w.workspace AND a.source = w.source AND a.external_id = w.external_id
+    OFFSET 0
+) AS a
+CROSS JOIN LATERAL (
+    SELECT m.id, m.version, m.state, m.content_sha256 FROM engram.memory m
+    WHERE m.workspace = w.workspace AND m.id = a.memory_id
+    OFFSET 0
+) AS m
+
+-- name: known_by_fold
+-- Oldest first, active before archived: the same repeat always finds the same memory.
+SELECT DISTINCT ON (w.workspace, m.namespace, m.user_id, m.agent_id, m.session_id, m.app_id,
+                    w.fold_hash)
+    w.workspace, m.namespace, m.user_id, m.agent_id, m.session_id, m.app_id, w.fold_hash,
+    m.id, m.version, m.state, m.content_sha256
+FROM (SELECT DISTINCT workspace, fold_hash
+      FROM unnest($1::uuid[], $2::bytea[]) AS w (workspace, fold_hash)) AS w
+CROSS JOIN LATERAL (
+    SELECT * FROM engram.memory m
+    WHERE m.workspace = w.workspace AND m.fold_hash = w.fold_hash
+      AND m.state IN ('active', 'archived') AND (m.expires_at IS NULL OR m.expires_at > $3)
+    OFFSET 0
+) AS m
+ORDER BY w.workspace, m.namespace, m.user_id, m.agent_id, m.session_id, m.app_id, w.fold_hash,
+         m.state, m.id
+
+-- name: insert_memories
+INSERT INTO engram.memory (
+    workspace, id, namespace, version, state, content, content_sha256, fold_hash,
+    user_id, agent_id, session_id, app_id, metadata, categories, importance, pinned,
+    source, external_id, merged_into, created_at, updated_at, versioned_at, versioned_by,
+    expires_at, valid_until, reinforced_at, last_accessed_at, access_count)
+SELECT
+    r.workspace, r.id, r.namespace, 1, r.state, r.content, r.content_sha256, r.fold_hash,
+    r.user_id, r.agent_id, r.session_id, r.app_id, r.metadata,
+    r.categories::text[],
+    r.importance, r.pinned, r.source, r.external_id, r.merged_into, r.created_at, r.updated_at,
+    $24, r.actor, r.expires_at, r.valid_until, coalesce(r.last_accessed_at, $24),
+    r.last_accessed_at, r.access_count
+FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[],
+    $14::float8[], $15::bool[], $16::text[], $17::text[], $18::uuid[], $19::timestamptz[],
+    $20::timestamptz[], $21::text[], $22::timestamptz[], $23::timestamptz[],
+    $25::timestamptz[], $26::int[]
+) AS r (workspace, id, namespace, state, content, content_sha256, fold_hash,
+        user_id, agent_id, session_id, app_id, metadata, categories,
+        importance, pinned, source, external_id, merged_into, created_at,
+        updated_at, actor, expires_at, valid_until, last_accessed_at, access_count)
+
+-- name: insert_aliases
+INSERT INTO engram.memory_alias (workspace, source, external_id, memory_id)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+
+-- name: insert_outbox
+INSERT INTO engram.outbox (uuid, workspace, subject, payload)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bytea[])
+
+-- name: insert_merges
+INSERT INTO engram.merge (workspace, id, kind, survivor, actor, created_at)
+SELECT *, $6::timestamptz
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[])
+
+-- name: insert_merge_members
+INSERT INTO engram.merge_member (workspace, merge_id, memory_id, version, before)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::jsonb[])
+
+-- name: repeat_memories
+-- A repeat says again what is known: it reinforces, revives what was archived, and never shortens
+-- a life. Rows are locked in ascending id first; one that changed meanwhile does not come back.
+WITH said AS (
+    SELECT w.workspace, w.id, w.version,
+           bool_or(w.expires_at IS NULL) AS forever, max(w.expires_at) AS until
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::timestamptz[])
+         AS w (workspace, id, version, expires_at)
+    GROUP BY w.workspace, w.id, w.version
+), locked AS (
+    SELECT m.workspace, m.id, s.forever, s.until
+    FROM engram.memory m JOIN said s USING (workspace, id, version)
+    WHERE m.state IN ('active', 'archived')
+    ORDER BY m.id
+    FOR NO KEY UPDATE OF m
+)
+UPDATE engram.memory m
+SET reinforced_at = $5,
+    state = 'active',
+    updated_at = CASE WHEN m.state = 'archived' THEN $5 ELSE m.updated_at END,
+    expires_at = CASE WHEN l.forever OR m.expires_at IS NULL THEN NULL
+                      ELSE greatest(m.expires_at, l.until) END
+FROM locked l
+WHERE m.workspace = l.workspace AND m.id = l.id
+RETURNING m.workspace, m.id
+
+-- name: hold_memories
+-- Share locks keep what is about to be shown as an answer from being erased before it is saved.
+SELECT m.id
+FROM (SELECT DISTINCT workspace, id FROM unnest($1::uuid[], $2::uuid[]) AS w (workspace, id)) AS w
+JOIN engram.memory m USING (workspace, id)
+WHERE m.state <> 'deleted'
+ORDER BY m.id
+FOR SHARE OF m
+
+-- name: memory_of_external_id
+SELECT memory_id FROM engram.memory_alias
+WHERE workspace = $1 AND source = $2 AND external_id = $3
+
+-- name: insert_dead_letter
+INSERT INTO engram.dead_letter (id, kind, workspace, subject, code, detail, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: workspace_exists
+SELECT EXISTS (SELECT 1 FROM engram.workspace WHERE id = $1)

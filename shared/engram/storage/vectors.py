@@ -1,0 +1,154 @@
+"""The embedder's side of the store: what wants a vector, the guarded write, the failures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+
+from engram.domain.memory import content_hash, fold_hash
+from engram.storage.connection import Connection
+from engram.storage.outbox import Announcement, announce
+from engram.storage.queries import over_vectors, statement
+
+MemoryId = tuple[UUID, UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to embed, as it was when it was read."""
+
+    workspace: UUID
+    id: UUID
+    version: int
+    content: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is written down when a text could not be embedded.
+
+    Attributes:
+        attempts: attempts consumed so far, this one included if it counts.
+        dead: no further attempt is made by itself.
+    """
+
+    text: Text
+    attempts: int
+    error_class: str
+    error: str
+    next_attempt: datetime
+    dead: bool
+
+
+async def wanting(connection: Connection, ids: Sequence[MemoryId], space: int) -> list[Text]:
+    """Return those of these live memories that lack a current vector and are due."""
+    rows = await connection.fetch(
+        over_vectors("embed", "wanting", space), [w for w, _ in ids], [i for _, i in ids], space
+    )
+    return [Text(*row) for row in rows]
+
+
+async def due(connection: Connection, space: int, limit: int) -> list[Text]:
+    """Claim memories whose next attempt is due, for a minute, and return their texts."""
+    claimed = await connection.fetch(statement("embed", "due"), space, limit)
+    if not claimed:
+        return []
+    rows = await connection.fetch(
+        over_vectors("embed", "texts", space),
+        [row["workspace"] for row in claimed],
+        [row["memory_id"] for row in claimed],
+        [row["attempts"] for row in claimed],
+    )
+    found = [Text(*row) for row in rows]
+    live = {(text.workspace, text.id) for text in found}
+    gone = [key for row in claimed if (key := (row["workspace"], row["memory_id"])) not in live]
+    if gone:
+        await _clear_failures(connection, gone, space)
+    return found
+
+
+async def twins(
+    connection: Connection, texts: Sequence[Text], space: int
+) -> dict[tuple[UUID, bytes], NDArray[np.float16]]:
+    """Return current vectors of equal texts in the same workspace, by (workspace, sha256)."""
+    hashes = [content_hash(text.content) for text in texts]
+    rows = await connection.fetch(
+        over_vectors("embed", "twins", space),
+        [text.workspace for text in texts],
+        [fold_hash(text.content) for text in texts],
+        hashes,
+    )
+    return {(row["workspace"], row["content_sha256"]): row["embedding"].to_numpy() for row in rows}
+
+
+async def store_vectors(
+    connection: Connection,
+    texts: Sequence[Text],
+    vectors: NDArray[np.float32] | NDArray[np.float16],
+    space: int,
+    now: datetime,
+) -> set[MemoryId]:
+    """Write vectors under guard and announce them; return the memories that took theirs.
+
+    A memory missing from the answer changed, was deleted or had a newer vector: nothing is wrong.
+
+    Args:
+        connection: in a transaction of the worker role.
+        texts: what was embedded, each memory at most once.
+        vectors: (n, d), finite, of positive norm, in the order of ``texts``.
+        space: id of the space they belong to.
+        now: time of the announcement.
+    """
+    # Turned into the wire's big-endian halves at once: row by row costs a tenth of the embedder.
+    halves = np.asarray(vectors, dtype=">f2")
+    stored = await connection.fetch(
+        over_vectors("embed", "store", space),
+        [text.workspace for text in texts],
+        [text.id for text in texts],
+        [text.version for text in texts],
+        [HalfVector(half) for half in halves],
+        space,
+    )
+    if not stored:
+        return set()
+    taken = {(row["workspace"], row["memory_id"]) for row in stored}
+    await _clear_failures(connection, sorted(taken), space)
+    await announce(connection, (Announcement("embedded", *row) for row in stored), now)
+    return taken
+
+
+async def _clear_failures(connection: Connection, ids: Sequence[MemoryId], space: int) -> None:
+    await connection.execute(
+        statement("embed", "clear_failures"), [w for w, _ in ids], [i for _, i in ids], space
+    )
+
+
+async def record_failures(connection: Connection, failures: Sequence[Failure], space: int) -> None:
+    """Write down what could not be embedded, for the memory's version that was tried."""
+    await connection.execute(
+        statement("embed", "record_failures"),
+        [f.text.workspace for f in failures],
+        [f.text.id for f in failures],
+        [f.text.version for f in failures],
+        [f.attempts for f in failures],
+        [f.error_class for f in failures],
+        [f.error for f in failures],
+        [f.next_attempt for f in failures],
+        [f.dead for f in failures],
+        space,
+    )
+
+
+async def missing(
+    connection: Connection, space: int, after: MemoryId, limit: int, older_than: timedelta
+) -> list[tuple[UUID, UUID, int]]:
+    """Return (workspace, id, version) of live memories that nothing is about to embed."""
+    rows = await connection.fetch(
+        over_vectors("embed", "missing", space), space, *after, limit, older_than
+    )
+    return [tuple(row) for row in rows]
