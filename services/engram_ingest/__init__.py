@@ -1,0 +1,1 @@
+"""HTTP API, search, NATS commands and the outbox relay."""

@@ -1,0 +1,58 @@
+"""The HTTP application: its routes, its errors, its measurements, its OpenAPI document."""
+
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from starlette.responses import Response
+
+from engram import metrics
+from engram_ingest import dead_letters, imports, memories, problems, searches, workspace
+from engram_ingest.bodies import PATIENCE_S
+from engram_ingest.doors import Doors
+from engram_ingest.search import Searcher
+
+
+def build_app(
+    doors: Doors | None = None,
+    searcher: Searcher | None = None,
+    *,
+    body_patience_s: float = PATIENCE_S,
+) -> FastAPI:
+    """Return the application; without doors it can only describe itself.
+
+    Args:
+        doors: what the routes work with.
+        searcher: answers searches.
+        body_patience_s: seconds a client may take to send one body.
+    """
+    app = FastAPI(
+        title="engram",
+        version=version("engram"),
+        summary="Memories of AI agents: embedded, searchable, free of duplicates and movable.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.doors = doors
+    app.state.searcher = searcher
+    app.state.body_patience_s = body_patience_s
+    problems.install(app)
+    # Before /v1/memories/{memory_id}: "import" and "search" are no ids.
+    for module in (searches, imports, memories, workspace, dead_letters):
+        app.include_router(module.router)
+    app.middleware("http")(_measured)
+    return app
+
+
+async def _measured(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    started = time.perf_counter()
+    response = await call_next(request)
+    # The route's pattern, never the path: an id in a label would be a series each.
+    route = getattr(request.scope.get("route"), "path", "none")
+    status = f"{response.status_code // 100}xx"
+    metrics.REQUEST_SECONDS.labels(route, status).observe(time.perf_counter() - started)
+    return response
