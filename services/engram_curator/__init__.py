@@ -1,0 +1,1 @@
+"""Scheduled sweeps: reconcile, index, expiry."""

@@ -1,0 +1,41 @@
+"""The curator service: the sweeps of the table, each a file of its own."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from engram.serving.process import Service, background, run_service
+from engram.settings import Settings
+from engram_curator.expiry import expire
+from engram_curator.indexing import Seen, sweep_indexes
+from engram_curator.reconcile import reconcile
+from engram_curator.schedule import Duty, run_schedule
+
+
+def duties() -> dict[str, Duty]:
+    """Return every sweep by its name in the table."""
+    seen = Seen()
+
+    async def index(service: Service) -> None:
+        await sweep_indexes(service.pool, service.spaces.dimensions, seen)
+
+    return {
+        "reconcile": Duty(timedelta(minutes=5), reconcile),
+        "index": Duty(timedelta(seconds=15), index),
+        "expiry": Duty(timedelta(hours=1), expire),
+    }
+
+
+async def run(settings: Settings) -> None:
+    """Run the service until it is told to stop.
+
+    Raises:
+        EngramError: it cannot start; code, detail and cure say why.
+    """
+    await run_service("curator", settings, _duties)
+
+
+@contextlib.asynccontextmanager
+async def _duties(service: Service) -> AsyncIterator[None]:
+    async with background(run_schedule(service, duties())):
+        yield

@@ -1,0 +1,1 @@
+"""Writes vectors: fetches bells, asks the provider, commits under guard."""

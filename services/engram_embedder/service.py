@@ -1,0 +1,83 @@
+"""The embedder service: one lane for each active space, which come and go with the spaces."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import structlog
+
+from engram.errors import EngramError
+from engram.serving.process import Service, background, run_service
+from engram.settings import Settings
+from engram_embedder.bells import ringing
+from engram_embedder.due import retry_due
+from engram_embedder.gate import Gates
+from engram_embedder.lane import Lane
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 1.0
+
+
+async def run(settings: Settings) -> None:
+    """Run the service until it is told to stop.
+
+    Raises:
+        EngramError: it cannot start; code, detail and cure say why.
+    """
+    await run_service("embedder", settings, _duties)
+
+
+@contextlib.asynccontextmanager
+async def _duties(service: Service) -> AsyncIterator[None]:
+    lanes = _Lanes(service)
+    await lanes.adjust()
+    try:
+        async with background(lanes.run()):
+            yield
+    finally:
+        await lanes.close()
+
+
+class _Lanes:
+    """The running lanes by space."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._gates = Gates()
+        self._running: dict[int, contextlib.AsyncExitStack] = {}
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.adjust()
+
+    async def adjust(self) -> None:
+        """Start lanes of new spaces and stop those of retired ones."""
+        active = self._service.spaces.active
+        for space in [space for space in self._running if space not in active]:
+            await self._running.pop(space).aclose()
+        for space in active:
+            if space not in self._running:
+                await self._start(space)
+
+    async def _start(self, space: int) -> None:
+        service, label = self._service, self._service.spaces.key(space)
+        try:
+            provider = service.spaces.provider(space)
+        except EngramError as error:
+            # A missing key of one space must not stop the others; it is looked at again.
+            log.error("lane cannot start", space=label, code=error.code, cure=error.cure)
+            return
+        gate = self._gates.of(provider.spec.provider, provider.spec.model)
+        lane = Lane(service, space, provider, gate)
+        stack = contextlib.AsyncExitStack()
+        nats_url = service.settings.require_nats()
+        await stack.enter_async_context(background(lane.run(), retry_due(service, space, lane)))
+        await stack.enter_async_context(ringing(nats_url, space, lane, label))
+        self._running[space] = stack
+        log.info("lane started", space=label)
+
+    async def close(self) -> None:
+        for stack in self._running.values():
+            await stack.aclose()
