@@ -1,0 +1,1 @@
+"""The engram command: everything a person does."""

@@ -1,0 +1,36 @@
+"""Rate limits of the fake provider: requests and tokens in any window, as documented ones are."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class RateLimit:
+    """An exact sliding window: the strictest reading of "per minute".
+
+    Attributes:
+        requests: accepted in any window.
+        tokens: likewise.
+        window_s: its length.
+    """
+
+    requests: int
+    tokens: int
+    window_s: float = 60.0
+    _accepted: deque[tuple[float, int]] = field(default_factory=deque)
+    _sum: int = 0
+
+    def refuses(self, tokens: int, now: float) -> str | None:
+        """Accept a request, or return the Retry-After it is refused with, in whole seconds."""
+        while self._accepted and self._accepted[0][0] <= now - self.window_s:
+            self._sum -= self._accepted.popleft()[1]
+        if len(self._accepted) < self.requests and self._sum + tokens <= self.tokens:
+            self._accepted.append((now, tokens))
+            self._sum += tokens
+            return None
+        if not self._accepted:
+            return str(math.ceil(self.window_s))  # larger than any window will ever admit
+        return str(max(1, math.ceil(self._accepted[0][0] + self.window_s - now)))

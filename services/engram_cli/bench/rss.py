@@ -1,0 +1,93 @@
+"""``engram bench rss``: the memory of ``engram import FILE`` as the file grows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from engram.errors import UnavailableError
+from engram.events import encode_json
+from engram_cli.bench.arrivals import Arrivals
+from engram_cli.bench.checks import faults_of
+from engram_cli.bench.figures import Results, Target, is_quick, progress
+from engram_cli.bench.stack import Stack, running
+from engram_cli.bench.workload import memories
+
+_SIZES_MB: Final = (10, 100)
+_QUICK_SIZES_MB: Final = (2, 10)
+_TARGET: Final = Target(1.25, at_most=True)
+_ITEM_BYTES: Final = 2_000
+
+
+def run(arguments: list[str], as_json: bool) -> int:
+    """Run the benchmark; return 1 when what was stored is wrong."""
+    results = Results("rss", as_json)
+    asyncio.run(_run(results, _QUICK_SIZES_MB if is_quick(arguments) else _SIZES_MB))
+    return results.finish()
+
+
+async def _run(results: Results, sizes_mb: tuple[int, ...]) -> None:
+    peaks: list[float] = []
+    contents: list[str] = []
+    async with running() as stack:
+        for size_mb in sizes_mb:
+            arrivals = await Arrivals.open(stack)
+            texts, peak = await _import(stack, size_mb, start=len(contents))
+            contents += texts
+            peaks.append(peak)
+            _report(results, size_mb, len(texts), peaks)
+            with progress("waiting for vectors", len(texts)) as show:
+                await arrivals.grown_by(len(texts), show)
+            await arrivals.close()
+        results.checked(len(contents), "memories", await faults_of(stack, contents))
+
+
+def _report(results: Results, size_mb: int, items: int, peaks: list[float]) -> None:
+    first = len(peaks) == 1
+    results.add(
+        f"peak of importing {size_mb} MB", peaks[-1], "MB",
+        floor=None if first else peaks[0], target=None if first else _TARGET, items=items,
+    )  # fmt: skip
+
+
+async def _import(stack: Stack, size_mb: int, start: int) -> tuple[list[str], float]:
+    """Import a file of this size with a process of its own; return its texts and peak RSS in MB."""
+    with _file(size_mb, start) as (path, contents), progress(f"importing {size_mb} MB"):
+        peak = await _peak_mb(stack, path)
+    return contents, peak
+
+
+@contextmanager
+def _file(size_mb: int, start: int) -> Iterator[tuple[Path, list[str]]]:
+    """Write an NDJSON file of native items, about 2 kB each, most of it metadata."""
+    count = size_mb * 1_000_000 // _ITEM_BYTES
+    listed = memories(count, start)
+    with tempfile.TemporaryDirectory(prefix="engram-bench-") as folder:
+        path = Path(folder) / "memories.ndjson"
+        with path.open("wb") as file:
+            for memory in listed:
+                item = {"content": memory.content, "user_id": memory.user, "metadata": {}}
+                room = _ITEM_BYTES - len(encode_json(item)) - len(b'"note":""\n')
+                file.write(encode_json({**item, "metadata": {"note": "." * room}}) + b"\n")
+        yield path, [memory.content for memory in listed]
+
+
+async def _peak_mb(stack: Stack, path: Path) -> float:
+    argv = ("-m", "engram_cli.bench.rss_child", "import", str(path), "--json")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
+    env |= {"ENGRAM_URL": stack.where.url, "ENGRAM_API_KEY": stack.where.api_key}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *argv, env=env, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    if child.returncode:
+        raise UnavailableError(
+            "bench_import_failed", f"engram import ended with {child.returncode}."
+        )
+    return int(said.splitlines()[-1]) / 1_000_000

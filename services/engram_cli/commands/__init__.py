@@ -1,0 +1,1 @@
+"""The commands: each module registers its own with ``register(app)`` and imports lazily."""

@@ -1,0 +1,1 @@
+"""The embedded servers of ``engram up``: PostgreSQL and NATS as supervised children."""
