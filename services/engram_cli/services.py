@@ -41,15 +41,15 @@ def load_service(name: str) -> ServiceMain:
 
 def child_specs(endpoints: Endpoints) -> list[ServiceSpec]:
     """Return every service as a child of ``engram up``, each with an operations port of its own."""
-    from engram_cli.runtime.ports import HOST, free_port, is_free
+    from engram_cli.runtime.ports import HOST
     from engram_cli.runtime.service import ServiceSpec
 
     specs = []
     for number, name in enumerate(SERVICES):
         # Neighbouring ports are the same at each start, so a Prometheus target can be written down.
-        ops_port = endpoints.ops_port + number
-        if number and not (ops_port < 65536 and is_free(ops_port)):
-            ops_port = free_port()
+        ops_port = endpoints.ops_port
+        if number:
+            ops_port = endpoints.ports.keep_near(ops_port + number)
         specs.append(
             ServiceSpec(
                 name=name,

@@ -1,6 +1,7 @@
 """Children and the warden: stopped by pid, logged in bounds, never outliving their parent."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -8,10 +9,11 @@ import time
 import pytest
 
 from engram.errors import UnavailableError
+from engram.serving.web import listen
 from engram_cli.runtime import children
 from engram_cli.runtime.children import ChildSpec, start_child, trim_log
 from engram_cli.runtime.datadir import default_data_dir, owned_data_dir
-from engram_cli.runtime.ports import choose_port
+from engram_cli.runtime.ports import Ports, choose_port, free_port, is_free
 from engram_cli.runtime.warden import Warden
 from tests.support.servers import processes_naming
 from tests.support.wait import eventually
@@ -134,3 +136,29 @@ def test_the_default_data_directory_follows_the_setting(tmp_path):
 
 def test_chosen_ports_lie_where_no_outgoing_connection_takes_them():
     assert all(20_000 <= choose_port(0) < 32_000 for _ in range(50))
+
+
+def test_a_kept_port_is_nobody_elses_and_a_child_can_listen_on_it_again_and_again():
+    ports = Ports()
+    try:
+        kept = [ports.keep() for _ in range(5)]
+        assert len(set(kept)) == 5
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", kept[0]))
+        for _ in range(2):
+            listen("127.0.0.1", kept[0], "ENGRAM_PORT").close()
+    finally:
+        ports.release()
+    assert is_free(kept[0])
+
+
+def test_neighbouring_ports_that_are_taken_are_replaced():
+    ports = Ports()
+    try:
+        taken = ports.keep()
+        assert ports.keep_near(taken) != taken
+        assert ports.keep_near(70_000) < 65_536
+        wanted = free_port()
+        assert ports.keep_near(wanted) == wanted
+    finally:
+        ports.release()

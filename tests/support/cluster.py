@@ -14,7 +14,7 @@ import httpx
 
 from engram_cli.bootstrap import bootstrap
 from engram_cli.runtime.nats import NatsServer
-from engram_cli.runtime.ports import free_port
+from engram_cli.runtime.ports import Ports
 from engram_cli.runtime.postgres import PostgresServer
 from engram_cli.runtime.service import ServiceProcess, ServiceSpec
 from tests.support.wait import eventually
@@ -140,10 +140,11 @@ async def cluster(
     postgres: PostgresServer, nats: NatsServer, logs: Path, names: Sequence[str] = ()
 ) -> AsyncIterator[Cluster]:
     """Bootstrap a store on two servers and run services against it as processes."""
-    port, env = free_port(), _env(postgres, nats)
+    ports = Ports()
+    port, env = ports.keep(), _env(postgres, nats)
     made = await _bootstrapped(postgres, nats, env)
     services = {
-        name: _service(name, port if name == "ingest" else free_port(), env, logs)
+        name: _service(name, (port if name == "ingest" else ports.keep(), ports.keep()), env, logs)
         for name in names or ("ingest", "embedder", "curator")
     }
     headers = {"Authorization": f"Bearer {made}"}
@@ -156,6 +157,7 @@ async def cluster(
             yield Cluster(postgres, nats, services, client)
     finally:
         await asyncio.gather(*(service.stop() for service in services.values()))
+        ports.release()
 
 
 async def _bootstrapped(postgres: PostgresServer, nats: NatsServer, env: dict[str, str]) -> str:
@@ -176,8 +178,8 @@ def _env(postgres: PostgresServer, nats: NatsServer) -> dict[str, str]:
     }
 
 
-def _service(name: str, port: int, env: dict[str, str], logs: Path) -> ServiceProcess:
-    ops_port = free_port()
+def _service(name: str, ports: tuple[int, int], env: dict[str, str], logs: Path) -> ServiceProcess:
+    port, ops_port = ports
     spec = ServiceSpec(
         name=name,
         argv=(sys.executable, "-m", "engram_cli", "run", name),

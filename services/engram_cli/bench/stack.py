@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,9 @@ DIMENSIONS: Final = 1024
 _START_TIMEOUT_S: Final = 90.0
 _STOP_GRACE_S: Final = 60.0
 _POLL_S: Final = 0.05
+_TROUBLE: Final = re.compile(r"error|warning|fatal|panic|code:|\bSee\b", re.IGNORECASE)
+_TOLD_LINES: Final = 20
+_SAID_LINES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,9 @@ async def running() -> AsyncIterator[Stack]:
                 workspace = await pool.fetchval("SELECT id FROM engram.workspace")
                 space = await pool.fetchval("SELECT id FROM engram.space")
                 yield Stack(where, child.pid, pool, workspace, space)
+        except BaseException:
+            _show_troubles(folder)
+            raise
         finally:
             await child.stop(signal.SIGTERM, _STOP_GRACE_S)
 
@@ -104,12 +111,21 @@ async def _ready(child: Child, folder: Path) -> Credentials:
         if (where := read_credentials(folder / "data")) is not None:
             return where
         await asyncio.sleep(_POLL_S)
-    said = [line for line in child.log_text().splitlines() if line.strip()]
+    said = " ".join(line.strip() for line in child.log_text().splitlines()[-_SAID_LINES:])
     raise UnavailableError(
         "bench_not_started",
-        f"engram up did not become ready: {said[-1] if said else 'it left no message'}",
+        f"engram up did not become ready: {said or 'it left no message'}",
         cure="Try `engram up --ephemeral` to see more.",
     )
+
+
+def _show_troubles(folder: Path) -> None:
+    """Write what the children complained of to the error stream, before their logs go."""
+    for path in (folder / "up.log", *sorted((folder / "data" / "logs").glob("*.log"))):
+        with contextlib.suppress(OSError):
+            lines = path.read_text("utf-8", "replace").splitlines()
+            told = [line for line in lines if _TROUBLE.search(line)]
+            sys.stderr.writelines(f"{path.name}: {line}\n" for line in told[-_TOLD_LINES:])
 
 
 @contextmanager

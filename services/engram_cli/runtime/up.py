@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .datadir import (
     write_credentials,
 )
 from .nats import NatsServer
-from .ports import HOST, choose_port
+from .ports import HOST, Ports
 from .postgres import PostgresServer
 from .service import ServiceProcess, ServiceSpec
 from .supervisor import Supervisor
@@ -26,13 +26,23 @@ from .warden import Warden
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where everything of one run listens; what services are configured with."""
+    """Where everything of one run listens; what services are configured with.
+
+    Attributes:
+        http_port: of the API.
+        ops_port: of health and metrics of the first service.
+        database_url: of Postgres.
+        nats_url: of NATS.
+        data_dir: where everything is stored.
+        ports: where a service's own port is kept for it.
+    """
 
     http_port: int
     ops_port: int
     database_url: str
     nats_url: str
     data_dir: Path
+    ports: Ports = field(default_factory=Ports)
 
     @property
     def url(self) -> str:
@@ -126,26 +136,29 @@ async def run_up(
         warden.start()
         if options.ephemeral:
             warden.remove_folder(data_dir)
-        supervisor = Supervisor(data_dir / "logs", warden)
+        supervisor, ports = Supervisor(data_dir / "logs", warden), Ports()
         try:
-            work = asyncio.create_task(_start(options, data_dir, supervisor, bootstrap, progress))
+            starting = _start(options, data_dir, ports, supervisor, bootstrap, progress)
+            work = asyncio.create_task(starting)
             if await _finished(work, stopped):
                 announce(work.result())
             return await stopped
         finally:
             await supervisor.stop()
+            ports.release()
             warden.close()
 
 
 async def _start(
     options: UpOptions,
     data_dir: Path,
+    ports: Ports,
     supervisor: Supervisor,
     bootstrap: Bootstrap,
     progress: Callable[[str], None],
 ) -> Ready:
-    http_port = choose_port(options.http_port, "--port")
-    ops_port = choose_port(options.ops_port, "--ops-port")
+    http_port = ports.keep(options.http_port, "--port")
+    ops_port = ports.keep(options.ops_port, "--ops-port")
     postgres = PostgresServer(
         data_dir, options.postgres_port, ephemeral=options.ephemeral, progress=progress
     )
@@ -155,7 +168,9 @@ async def _start(
     known = read_credentials(data_dir)
     needs_key = known is None or not known.api_key
     made = await bootstrap(postgres.database_url, nats.nats_url, needs_key)
-    endpoints = Endpoints(http_port, ops_port, postgres.database_url, nats.nats_url, data_dir)
+    endpoints = Endpoints(
+        http_port, ops_port, postgres.database_url, nats.nats_url, data_dir, ports
+    )
     credentials = _credentials(endpoints, made)
     services = _services(options, endpoints)
     await supervisor.start(*services)
