@@ -408,7 +408,9 @@ def test_up_refuses_an_unknown_setting_before_it_starts_anything(engram, started
 
 
 def test_up_runs_every_service_as_a_child_on_ports_of_its_own(tmp_path):
-    specs = child_specs(Endpoints(8080, free_port(), "d", "n", tmp_path))
+    endpoints = Endpoints(8080, free_port(), "d", "n", tmp_path)
+    specs = child_specs(endpoints)
+    endpoints.ports.release()
     assert [spec.name for spec in specs] == list(SERVICES)
     assert [spec.argv[-3:] for spec in specs] == [("engram_cli", "run", name) for name in SERVICES]
     ops_ports = [spec.env["ENGRAM_OPS_PORT"] for spec in specs]

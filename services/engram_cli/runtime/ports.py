@@ -60,7 +60,7 @@ class Ports:
     def keep_near(self, wanted: int) -> int:
         """Return ``wanted`` when nobody listens there, or a free port."""
         chosen_by_chance = _LOWEST <= wanted < _HIGHEST
-        if wanted < 65_536 and (self._keep(wanted) or not chosen_by_chance and is_free(wanted)):
+        if wanted < 65_536 and (self._keep(wanted) or (not chosen_by_chance and is_free(wanted))):
             # Not kept: connections of a run that has just ended linger there, which is no obstacle.
             return wanted
         return self.keep()
