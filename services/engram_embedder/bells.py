@@ -13,7 +13,7 @@ from engram import events, metrics
 from engram.broker import topology
 from engram.errors import MalformedError
 from engram.serving.draining import stop_broker
-from engram_embedder.lane import Lane, ids_of
+from engram_embedder.lane import LiveLane, ids_of
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 # nobody works on, and the lane coalesces what all of them hold. Fetching several at once is no
 # gain: nats-py's fetch then waits for the batch to fill, and under load bells that had arrived lay
 # there until its timeout of seconds.
-_SUBSCRIBERS = topology.BELL_BATCH
+_SUBSCRIBERS = topology.BELLS_HELD
 _FETCH_TIMEOUT_S = 10.0
 _HEARTBEAT_S = topology.ACK_WAIT_S / 3
 _COME_AGAIN_S = 2.0
@@ -34,7 +34,7 @@ async def raw(message: NatsMessage) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def ringing(nats_url: str, space: int, lane: Lane, label: str) -> AsyncIterator[None]:
+async def ringing(nats_url: str, space: int, lane: LiveLane, label: str) -> AsyncIterator[None]:
     """Feed a lane from its durable while inside; handlers in flight finish on leaving."""
     broker = NatsBroker(
         nats_url.split(","), graceful_timeout=_GRACE_S, max_reconnect_attempts=-1, logger=None
@@ -49,7 +49,7 @@ async def ringing(nats_url: str, space: int, lane: Lane, label: str) -> AsyncIte
         await stop_broker(broker)
 
 
-def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: Lane, label: str) -> None:
+def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: LiveLane, label: str) -> None:
     @broker.subscriber(
         events.SUBJECT_MEMORY_ALL,
         stream=JStream(durable.stream, declare=False),
@@ -63,7 +63,7 @@ def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: Lane, label:
         await answer(message, lane, label)
 
 
-async def answer(message: NatsMessage, lane: Lane, label: str) -> None:
+async def answer(message: NatsMessage, lane: LiveLane, label: str) -> None:
     """Embed what a bell names, and acknowledge it."""
     try:
         event = events.decode_items_event(message.body)
@@ -74,14 +74,16 @@ async def answer(message: NatsMessage, lane: Lane, label: str) -> None:
         return
     try:
         async with _heartbeat(message):
-            await lane.embed(ids_of(event.workspace, event.items))
+            embedded = await lane.embed(ids_of(event.workspace, event.items))
     except Exception as error:  # noqa: BLE001 - it must come again
         log.warning("bell comes again", error=type(error).__name__)
         await message.nack(delay=_COME_AGAIN_S)
         return
     await message.ack()
+    if not embedded:
+        return
     rung_at = message.raw_message.metadata.timestamp.timestamp()
-    metrics.FRESHNESS.labels(label).observe(max(0.0, time.time() - rung_at))
+    metrics.FRESHNESS.labels(label, "live").observe(max(0.0, time.time() - rung_at))
 
 
 @contextlib.asynccontextmanager

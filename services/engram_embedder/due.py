@@ -1,13 +1,14 @@
 """Retries: memories whose next attempt is due are claimed in Postgres every second."""
 
 import asyncio
+from uuid import UUID
 
 import structlog
 
 from engram.serving.process import Service
 from engram.storage import vectors
 from engram.storage.connection import UNREACHABLE
-from engram_embedder.lane import MAX_BATCH, Lane
+from engram_embedder.embedding import MAX_BATCH, Embedding
 
 log = structlog.get_logger(__name__)
 
@@ -16,25 +17,38 @@ _EVERY_S = 1.0
 _CLAIMERS = 3
 
 
-async def retry_due(service: Service, space: int, lane: Lane) -> None:
-    """Retry until cancelled."""
-    await asyncio.gather(*(_claim_on(service, space, lane) for _ in range(_CLAIMERS)))
+class Retries:
+    """The retries of one space, in turn over workspaces.
 
+    Args:
+        service: whose pool is used.
+        embedding: of the space.
+    """
 
-async def _claim_on(service: Service, space: int, lane: Lane) -> None:
-    while True:
-        try:
-            claimed = 0 if await lane.failing.look() else await retry_some(service, space, lane)
-        except UNREACHABLE as error:
-            log.warning("retries wait", error=type(error).__name__)
-            claimed = 0
-        if claimed < MAX_BATCH:
-            await asyncio.sleep(_EVERY_S)
+    def __init__(self, service: Service, embedding: Embedding) -> None:
+        self._pool = service.pool
+        self._embedding = embedding
+        self._last = UUID(int=0)
 
+    async def run(self) -> None:
+        """Retry until cancelled."""
+        await asyncio.gather(*(self._claim_on() for _ in range(_CLAIMERS)))
 
-async def retry_some(service: Service, space: int, lane: Lane) -> int:
-    """Claim one batch of due memories, try them, and return how many there were."""
-    async with service.pool.acquire() as connection, connection.transaction():
-        texts = await vectors.due(connection, space, MAX_BATCH)
-    await lane.embed_texts(texts)
-    return len(texts)
+    async def _claim_on(self) -> None:
+        while True:
+            try:
+                claimed = 0 if await self._embedding.failing.look() else await self.some()
+            except UNREACHABLE as error:
+                log.warning("retries wait", error=type(error).__name__)
+                claimed = 0
+            if claimed < MAX_BATCH:
+                await asyncio.sleep(_EVERY_S)
+
+    async def some(self) -> int:
+        """Claim one batch of due memories, try them, and return how many there were."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            texts, self._last, claimed = await vectors.due(
+                connection, self._embedding.space, self._last, MAX_BATCH
+            )
+        await self._embedding.embed_texts(texts, "bulk")
+        return claimed

@@ -1,10 +1,9 @@
 """The way to one provider and model: how many calls at once, and none while it is down."""
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,10 +12,12 @@ import structlog
 from engram import metrics
 from engram.domain import breaker as rules
 from engram.domain.breaker import Breaker
+from engram.domain.lanes import Lane
 from engram.domain.retry import ErrorClass, PauseLane, decide
 from engram.domain.window import Window
 from engram.embedding.probe import KNOWN_GOOD
 from engram.embedding.provider import Embedded, Provider, ProviderError
+from engram_embedder.slots import Slots
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +33,17 @@ class Gate:
     Args:
         provider: name in a space.
         model: name in a space.
+
+    Attributes:
+        local: the model runs on this machine.
     """
 
     def __init__(self, provider: str, model: str) -> None:
         self._labels = (provider, model)
         # A model on this machine has as many hands as it has: more calls only queue.
-        self._window = Window.local() if provider in _LOCAL else Window.remote()
-        self._in_flight = 0
-        self._freed = asyncio.Condition()
+        self.local = provider in _LOCAL
+        self._window = Window.local() if self.local else Window.remote()
+        self._slots = Slots(lambda: self._window.calls)
         self._breaker = Breaker()
         self._probing = asyncio.Lock()
         self._pause_class: ErrorClass = "server"
@@ -56,13 +60,20 @@ class Gate:
         """Why it is paused, and when it is looked at again."""
         return self._pause_class, self._paused_until
 
-    async def embed(self, provider: Provider, texts: Sequence[str]) -> Embedded:
-        """Embed documents in one call, when there is room for it.
+    @property
+    def calls(self) -> int:
+        """How many calls may be in flight now."""
+        return self._window.calls
+
+    async def embed(
+        self, provider: Provider, texts: Sequence[str], lane: Lane = "live"
+    ) -> Embedded:
+        """Embed documents in one call, when it is the lane's turn.
 
         Raises:
             ProviderError: as the provider's; it is `paused` when the call was not even made.
         """
-        async with self._room():
+        async with self._slots.slot(lane):
             # Merely suspect: wait for the probe's answer where we are.
             async with self._probing:
                 pass
@@ -74,22 +85,10 @@ class Gate:
                 if error.error_class in _CROWDED:
                     self._window = self._window.shrunk(time.monotonic())
                 raise
-        self._window = self._window.grown(self._in_flight + 1)
+            self._window = self._window.grown(self._slots.in_flight)
         self._breaker = rules.succeeded(self._breaker)
         metrics.WINDOW.labels(*self._labels).set(self._window.calls)
         return embedded
-
-    @contextlib.asynccontextmanager
-    async def _room(self) -> AsyncIterator[None]:
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._in_flight < self._window.calls)
-            self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            async with self._freed:
-                self._freed.notify_all()
 
     async def is_down(self, provider: Provider, error: ProviderError) -> bool:
         """Say whether a failed call was the provider's failure rather than its texts'.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engram.domain.lanes import Lane
 from engram.domain.vectors import Matrix
 from engram.embedding.provider import Embedded, Provider, ProviderError
 from engram.storage.vectors import Text
@@ -28,7 +29,7 @@ class Bad:
 
 
 async def embed(
-    gate: Gate, provider: Provider, texts: Sequence[Text]
+    gate: Gate, provider: Provider, texts: Sequence[Text], lane: Lane
 ) -> tuple[Good | None, list[Bad]]:
     """Ask the provider once for these texts.
 
@@ -36,10 +37,11 @@ async def embed(
         gate: of the provider and model.
         provider: of the space.
         texts: within the provider's limits; equal ones are sent once.
+        lane: whose turn it must be.
     """
     contents = list(dict.fromkeys(text.content for text in texts))
     try:
-        embedded = await gate.embed(provider, contents)
+        embedded = await gate.embed(provider, contents, lane)
     except ProviderError as error:
         return None, [Bad(list(texts), error)]
     return _split(texts, contents, embedded)

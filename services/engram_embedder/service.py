@@ -1,4 +1,4 @@
-"""The embedder service: one lane for each active space, which come and go with the spaces."""
+"""The embedder service: the lanes of each active space, which come and go with the spaces."""
 
 import asyncio
 import contextlib
@@ -10,9 +10,11 @@ from engram.errors import EngramError
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
 from engram_embedder.bells import ringing
-from engram_embedder.due import retry_due
+from engram_embedder.bulk import Bulk, watch
+from engram_embedder.due import Retries
+from engram_embedder.embedding import Embedding
 from engram_embedder.gate import Gates
-from engram_embedder.lane import Lane
+from engram_embedder.lane import LiveLane
 
 log = structlog.get_logger(__name__)
 
@@ -70,11 +72,14 @@ class _Lanes:
             log.error("lane cannot start", space=label, code=error.code, cure=error.cure)
             return
         gate = self._gates.of(provider.spec.provider, provider.spec.model)
-        lane = Lane(service, space, provider, gate)
+        embedding = Embedding(service, space, provider, gate)
+        bulk = Bulk(service, embedding)
+        live = LiveLane(embedding, bulk, service.settings.live_share)
         stack = contextlib.AsyncExitStack()
+        duties = (bulk.run(), Retries(service, embedding).run(), watch(service, embedding))
+        await stack.enter_async_context(background(live.run(), *duties))
         nats_url = service.settings.require_nats()
-        await stack.enter_async_context(background(lane.run(), retry_due(service, space, lane)))
-        await stack.enter_async_context(ringing(nats_url, space, lane, label))
+        await stack.enter_async_context(ringing(nats_url, space, live, label))
         self._running[space] = stack
         log.info("lane started", space=label)
 

@@ -74,23 +74,52 @@ WINDOW = Gauge(
 LANE_PAUSED = Gauge(
     "engram_lane_paused", "1 while a lane waits because the provider refuses us.", ["space"]
 )
+SPILLED = Counter(
+    "engram_spilled_memories",
+    "Memories that went from the live lane to bulk, above their workspace's share.",
+    ["space"],
+)
+BULK_WAITING = Gauge(
+    "engram_bulk_waiting_memories", "Memories in the bulk lane's queue (SQL).", ["space"]
+)
+BULK_AGE = Gauge(
+    "engram_bulk_oldest_seconds", "Age of the oldest batch in the bulk queue (SQL).", ["space"]
+)
 FRESHNESS = Histogram(
     "engram_freshness_seconds",
-    "Time from the event to the committed vector.",
-    ["space"],
+    "Time from the event to the committed vector, by lane (live, bulk).",
+    ["space", "lane"],
     buckets=_SECONDS,
 )
 SEARCH_SECONDS = Histogram(
     "engram_search_seconds", "Duration of a search, by route.", ["route"], buckets=_SECONDS
 )
+EXPORTED = Counter("engram_exported_memories", "Memories that left in an export, by format.", ["format"])
 SWEEP_SECONDS = Histogram(
     "engram_sweep_seconds",
     "Duration of a sweep.",
     ["sweep", "outcome"],
     buckets=(0.01, 0.1, 1, 10, 60, 600, 3600),
 )
-RECONCILED = Gauge(
-    "engram_reconcile_missing_vectors", "Vectors found missing by the last reconcile.", ["space"]
+RECONCILE_FOUND = Gauge(
+    "engram_reconcile_found",
+    "Memories whose vector differed at the last reconcile, by kind.",
+    ["space", "kind"],
+)
+MISSING_AGE = Gauge(
+    "engram_missing_oldest_seconds",
+    "Age of the oldest text found without its vector by the last reconcile.",
+    ["space"],
+)
+RECONCILE_REPAIRS = Counter(
+    "engram_reconcile_repairs",
+    "Vectors deleted and memories made due by reconcile.",
+    ["space", "repair"],
+)
+STREAM_LOSSES = Counter(
+    "engram_stream_losses",
+    "Times messages were seen to be gone from the event stream, by kind.",
+    ["kind"],
 )
 TOPOLOGY_REPAIRS = Counter(
     "engram_topology_repairs", "Streams and consumers found missing and made again.", ["kind"]

@@ -72,6 +72,18 @@ class Settings(BaseModel):
     outbox_limit: int = Field(
         200_000, ge=1, description="Unpublished events before ingest answers 429."
     )
+    live_share: int = Field(
+        200, ge=1, description="Memories of one workspace in an embedder's live lane; more is bulk."
+    )
+    import_max_bytes: int = Field(
+        2 * 1024**3, ge=1, description="Largest body of one import, in bytes."
+    )
+    import_max_items: int = Field(
+        10_000_000, ge=1, description="Most items of one import; a longer file ends there."
+    )
+    import_jobs_limit: int = Field(
+        10, ge=1, description="Imports of one workspace that may wait or run at once."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

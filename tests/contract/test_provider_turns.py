@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from engram.embedding.turns import Turns
+from engram.embedding.turns import OVERTAKEN_AT_MOST, Turns
 
 
 @pytest.fixture
@@ -51,3 +51,14 @@ async def test_an_error_in_a_turn_passes_it_on(turns):
             raise RuntimeError
     async with asyncio.timeout(1), turns.turn(0):
         pass
+
+
+async def test_a_storm_of_queries_leaves_a_floor_to_documents(turns):
+    order: list[str] = []
+    async with turns.turn(0):
+        document = asyncio.create_task(hold(turns, 1, "document", order))
+        await asyncio.sleep(0)
+        queries = [asyncio.create_task(hold(turns, 0, "query", order)) for _ in range(50)]
+        await asyncio.sleep(0)
+    await asyncio.gather(document, *queries)
+    assert order.index("document") == OVERTAKEN_AT_MOST

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engram.domain.budget import Quota
-from engram_cli.bench import e2e, freshness, provider, rss, search
+from engram_cli.bench import e2e, freshness, lanes, provider, rss, search
 from engram_cli.main import run
 
 FIELDS = ["bench", "figure", "value", "unit", "floor", "ratio", "target", "met", "params"]
@@ -58,6 +58,18 @@ def test_rss_compares_the_peaks_of_two_imports(capsys, monkeypatch):
     small, large = found["peak of importing 1 MB"], found["peak of importing 2 MB"]
     assert small["value"] > 20  # an interpreter with the client in it
     assert large["ratio"] == pytest.approx(large["value"] / small["value"], abs=1e-3)
+
+
+def test_lanes_compares_latencies_with_those_without_a_bulk_run(capsys, monkeypatch):
+    monkeypatch.setattr(lanes, "_QUICK", (300, 1.0))
+    monkeypatch.setattr(lanes, "_WARM_UP_S", 0.2)
+    found = figures(capsys, "lanes")
+    for what in ("writes", "searches"):
+        p95 = found[f"{what}, p95"]
+        assert p95["ratio"] == pytest.approx(p95["value"] / p95["floor"], abs=1e-2)
+        assert p95["params"]["requests"] >= 20
+    assert found["bulk"]["value"] > 0
+    assert found["stored data is right"]["value"] == 300
 
 
 def test_provider_keeps_to_the_limits_and_compares_latencies(capsys, monkeypatch):

@@ -45,8 +45,11 @@ async def set_back(pool: Pool, level: Level, elapsed_s: float) -> None:
     """Write a level into the row as it was some seconds ago."""
     await pool.execute(
         "UPDATE engram.provider_budget SET tokens = $1, requests = $2, share = $3, "
-        "refilled_at = now() - make_interval(secs => $4), closed_until = '-infinity'",
+        "refilled_at = now() - make_interval(secs => $4), closed_until = '-infinity', "
+        "document_at = now() - make_interval(secs => $4 - $5), "
+        "owed_at = now() - make_interval(secs => $4 - $6), owed_tokens = $7",
         *(level.tokens, level.requests, level.share, elapsed_s),
+        *(max(level.document_at, -1e6), max(level.owed_at, -1e6), level.owed_tokens),
     )
 
 
@@ -60,6 +63,9 @@ async def test_the_statement_does_the_arithmetic_of_the_rule(pool: Pool) -> None
                 tokens=chance.uniform(-1, 1) * quota.burst_tokens,
                 requests=chance.uniform(-1, 1) * quota.burst_requests,
                 share=chance.uniform(0.05, 1),
+                document_at=chance.choice([0.0, -100.0]),
+                owed_at=chance.choice([0.0, -100.0]),
+                owed_tokens=chance.uniform(0, 1) * quota.burst_tokens,
             )
             elapsed_s, wanted = chance.choice([0, 0.1, 0.6, 3]), chance.randrange(1, 200_000)
             query = chance.random() < 0.5

@@ -98,9 +98,10 @@ async def filled(store: Store) -> str:
             "engram.proposal": {"state": "'open'"},
             "engram.conflict": {"state": "'open'"},
             "engram.import_job": {"state": "'done'"},
+            "engram.import_item": {"role": "'kept'"},
         }
         values = {
-            "uuid": "gen_random_uuid()", "text": "'x'", "text[]": "'{}'", "jsonb": "'{}'",
+            "uuid": "gen_random_uuid()", "uuid[]": "'{}'", "text": "'x'", "text[]": "'{}'", "jsonb": "'{}'",
             "bytea": "''", "boolean": "false", "timestamp with time zone": "now()",
         }  # fmt: skip
         row = []

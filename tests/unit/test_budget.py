@@ -1,11 +1,15 @@
 """The rate budget: no sequence of calls and clocks gets more than the quota in any window."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engram.domain.budget import (
+    DOCUMENT_FLOOR,
     MIN_SHARE,
+    OWED_FOR_S,
     QUERY_SHARE,
     Level,
     Quota,
@@ -199,3 +203,27 @@ def test_a_clock_that_swings_to_and_fro_earns_nothing():
     for _ in range(50):
         level = refilled(refilled(level, quota, 95.0), quota, 100.0)
     assert level.tokens == 0
+
+
+def test_a_storm_of_queries_leaves_documents_their_floor():
+    quota = Quota(2_000, 8_000_000)
+    level, now, documents, queries = Level(), 0.0, 0, 0
+    while now < 120:
+        now += 0.02
+        level, wait_s = take(level, quota, now, 20_000)
+        documents += 20_000 * (wait_s == 0)
+        for _ in range(40):
+            level, wait_s = take(level, quota, now, 5_000, query=True)
+            queries += 5_000 * (wait_s == 0)
+    allowed = 120 * quota.tokens_per_s
+    assert documents >= 0.9 * DOCUMENT_FLOOR * allowed
+    assert queries >= 0.8 * allowed
+
+
+def test_queries_owe_documents_nothing_once_those_have_given_up():
+    quota = Quota(2_000, 8_000_000)
+    level, wait_s = take(Level(at=0.0), quota, 0.0, 50_000)
+    assert wait_s > 0
+    filled = replace(level, tokens=quota.cost(50_000, query=True), requests=2.0)
+    assert take(filled, quota, 0.001, 50_000, query=True)[1] > 0
+    assert take(filled, quota, OWED_FOR_S, 50_000, query=True)[1] == 0

@@ -18,6 +18,7 @@ from uuid_utils.compat import uuid7
 
 from engram.domain.memory import content_hash, fold_hash
 from engram.domain.vectors import Matrix
+from engram.storage.connection import Connection
 from engram_cli.bench.checks import SAMPLE
 from engram_cli.bench.figures import Step
 from engram_cli.bench.stack import Stack
@@ -57,18 +58,40 @@ async def plant(stack: Stack, namespace: str, vectors: Matrix, show: Step) -> li
     return ids
 
 
+async def plant_texts(stack: Stack, namespace: str, texts: Sequence[str], show: Step) -> list[UUID]:
+    """Write memories without vectors into a new namespace; return their ids in order."""
+    await stack.pool.execute(_NAMESPACE, stack.workspace, namespace)
+    ids = [uuid7() for _ in texts]
+    for start in range(0, len(texts), _BATCH):
+        part = slice(start, start + _BATCH)
+        async with stack.pool.acquire() as connection:
+            await _insert(connection, stack, namespace, ids[part], texts[part])
+        show(min(start + _BATCH, len(texts)))
+    return ids
+
+
+async def _insert(
+    connection: Connection,
+    stack: Stack,
+    namespace: str,
+    ids: Sequence[UUID],
+    texts: Sequence[str],
+) -> None:
+    await connection.execute(
+        _MEMORIES,
+        *(stack.workspace, namespace, datetime.now(UTC), ids, texts),
+        [content_hash(text) for text in texts],
+        [fold_hash(text) for text in texts],
+    )
+
+
 async def _plant(stack: Stack, namespace: str, vectors: Matrix, start: int) -> list[UUID]:
     ids = [uuid7() for _ in vectors]
     texts = [f"planted {start + number} in {namespace}" for number in range(len(ids))]
     sql = _VECTORS.replace("{vectors}", stack.vectors)
     # One transaction: the embedder never sees a memory that lacks its vector.
     async with stack.pool.acquire() as connection, connection.transaction():
-        await connection.execute(
-            _MEMORIES,
-            *(stack.workspace, namespace, datetime.now(UTC), ids, texts),
-            [content_hash(text) for text in texts],
-            [fold_hash(text) for text in texts],
-        )
+        await _insert(connection, stack, namespace, ids, texts)
         encoded = [HalfVector(vector) for vector in vectors]
         await connection.execute(sql, stack.workspace, namespace, ids, encoded)
     return ids

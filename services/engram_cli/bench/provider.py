@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, Final
@@ -24,6 +21,7 @@ from engram.errors import UnavailableError
 from engram.serving.spending import Budget, Spending
 from engram.storage.budgets import Account
 from engram.storage.connection import Pool
+from engram_cli.bench.fake_process import fake_provider
 from engram_cli.bench.fake_replies import vector
 from engram_cli.bench.figures import Results, Target, is_quick, progress
 from engram_cli.bench.outage import OUTAGE_S, simulate
@@ -108,7 +106,7 @@ async def _budget(results: Results, pool: Pool, scale: _Scale, seen: _Seen) -> N
     """Several embedders with more work than the quota allows, after their first window."""
     quota = scale.quota
     limits = ("--requests", quota.requests, "--tokens", quota.tokens, "--window", quota.window_s)
-    async with _fake(*limits) as url, _client(url) as http:
+    async with fake_provider(*limits) as url, _client(url) as http:
         replicas = [_replica(url, _FEW, pool, quota) for _ in range(_REPLICAS)]
         stop = asyncio.Event()
         work = [
@@ -156,7 +154,7 @@ def _outage(results: Results) -> None:
 
 async def _latency(results: Results, scale: _Scale, seen: _Seen) -> None:
     """The same calls to a fake that answers at once and to one that takes 50 ms, by turns."""
-    async with _fake() as near, _fake("--latency", _LATENCY_S) as far:
+    async with fake_provider() as near, fake_provider("--latency", _LATENCY_S) as far:
         rates: dict[str, list[float]] = {near: [], far: []}
         with progress("latency", 2 * scale.rounds) as show:
             for number in range(scale.rounds):
@@ -241,21 +239,3 @@ def _refused(counters: dict[str, Any]) -> int:
 
 def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url.removesuffix("/v1"), timeout=30)
-
-
-@contextlib.asynccontextmanager
-async def _fake(*options: object) -> AsyncIterator[str]:
-    """Run the fake provider in a process of its own; yield its URL."""
-    module = ("-m", "engram_cli.bench.fake_provider")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *module, *map(str, options), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        if process.stdout is None:
-            raise UnavailableError("bench_not_started", "The fake provider has no output.")
-        url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
-        yield url
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()

@@ -11,10 +11,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -68,17 +69,23 @@ class Stack:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Stack]:
+async def running(
+    embedding: str = EMBEDDING, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Stack]:
     """Start everything on free ports in a temporary folder; stop and remove it on leaving.
 
     Postgres and NATS run with the settings of a real ``engram up``: every commit waits for the
     disk, for engram and for the floor alike.
 
+    Args:
+        embedding: the space of the store.
+        settings: further ``ENGRAM_`` variables.
+
     Raises:
         UnavailableError: it could not be started; the last line of its log says why.
     """
     with _folder() as folder:
-        child = start_child(_spec(folder))
+        child = start_child(_spec(folder, {**settings, "ENGRAM_EMBEDDING": embedding}))
         try:
             where = await _ready(child, folder)
             pool = await open_pool(where.database_url, "engram_worker", size=4, name="bench")
@@ -93,7 +100,7 @@ async def running() -> AsyncIterator[Stack]:
             await child.stop(signal.SIGTERM, _STOP_GRACE_S)
 
 
-def _spec(folder: Path) -> ChildSpec:
+def _spec(folder: Path, settings: Mapping[str, str]) -> ChildSpec:
     # A person's own settings would make it another measurement.
     env = {name: value for name, value in os.environ.items() if not name.startswith("ENGRAM_")}
     options = ("--data", str(folder / "data"), "--port", "0", "--ops-port", "0")
@@ -101,7 +108,7 @@ def _spec(folder: Path) -> ChildSpec:
         name="engram up",
         argv=(sys.executable, "-m", "engram_cli", "up", *options),
         log_path=folder / "up.log",
-        env={**env, "ENGRAM_EMBEDDING": EMBEDDING},
+        env={**env, **settings},
     )
 
 

@@ -17,6 +17,7 @@ from engram_cli.options import AsJson
 BENCHES: Final[Mapping[str, str]] = {
     "e2e": "engram_cli.bench.e2e:run",
     "freshness": "engram_cli.bench.freshness:run",
+    "lanes": "engram_cli.bench.lanes:run",
     "provider": "engram_cli.bench.provider:run",
     "search": "engram_cli.bench.search:run",
     "rss": "engram_cli.bench.rss:run",
@@ -35,7 +36,9 @@ def bench(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="Which one: e2e, freshness, provider, search or rss."),
+        typer.Argument(
+            metavar="NAME", help="Which one: e2e, freshness, lanes, provider, search or rss."
+        ),
     ],
     quick: Annotated[
         bool, typer.Option("--quick", help="The bounded form: less of it, under a minute.")

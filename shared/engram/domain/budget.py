@@ -23,6 +23,10 @@ RECOVERY_PER_S: Final = 0.01
 CUT_EVERY_S: Final = 1.0
 # Of the burst, left to queries: a search never waits behind documents.
 QUERY_SHARE: Final = 0.2
+# Of the rate, left to documents: a storm of searches never stops embedding.
+DOCUMENT_FLOOR: Final = 0.1
+# A document call that was owed and has not asked again for so long has given up.
+OWED_FOR_S: Final = 2.0
 _BURST: Final = 0.015
 # A text may have 32,000 tokens, and must fit into a burst where the quota has room for it.
 _MIN_BURST_TOKENS: Final = 40_000
@@ -109,6 +113,9 @@ class Level:
         at: when the level was this, in seconds of the one clock that all use.
         cut_at: of the last halving.
         closed_until: nothing is granted before.
+        document_at: of the last grant to documents.
+        owed_at: when a document call last asked in vain that was owed its turn.
+        owed_tokens: what that call costs.
     """
 
     tokens: float = 0.0
@@ -117,6 +124,9 @@ class Level:
     at: float = 0.0
     cut_at: float = -math.inf
     closed_until: float = -math.inf
+    document_at: float = -math.inf
+    owed_at: float = -math.inf
+    owed_tokens: float = 0.0
 
 
 def quota_of(
@@ -164,6 +174,10 @@ def take(
 ) -> tuple[Level, float]:
     """Take one call of so many tokens.
 
+    Documents leave a reserve to queries, so a storm of those takes all there is. Once documents
+    have had less than their floor of the rate, it turns round: they need leave nothing, and queries
+    leave them what their call costs.
+
     Returns:
         The new level, and 0.0 when the call may be made now (within ``grant_s``), else the seconds
         after which it is worth asking again.
@@ -171,12 +185,26 @@ def take(
     filled = refilled(level, quota, now)
     cost = quota.cost(tokens, query=query)
     keep_tokens, keep_requests = quota.reserve(query=query)
+    owed = not query and _is_owed(filled, quota, now, cost)
+    if owed:
+        keep_tokens, keep_requests = 0.0, 0.0
+    elif query and now - filled.owed_at < OWED_FOR_S:
+        # Never more than a full burst can leave.
+        keep_tokens = min(filled.owed_tokens, quota.burst_tokens - cost)
+        keep_requests = min(1.0, quota.burst_requests - 1)
     lack_tokens = max(0.0, cost + keep_tokens - filled.tokens) / quota.tokens_per_s
     lack_requests = max(0.0, 1.0 + keep_requests - filled.requests) / quota.requests_per_s
     wait_s = max(filled.closed_until - now, max(lack_tokens, lack_requests) / filled.share, 0.0)
     if wait_s > 0:
-        return filled, wait_s
-    return replace(filled, tokens=filled.tokens - cost, requests=filled.requests - 1), 0.0
+        return (replace(filled, owed_at=now, owed_tokens=cost) if owed else filled), wait_s
+    taken = replace(filled, tokens=filled.tokens - cost, requests=filled.requests - 1)
+    return (taken if query else replace(taken, document_at=now, owed_at=-math.inf)), 0.0
+
+
+def _is_owed(level: Level, quota: Quota, now: float, cost: float) -> bool:
+    """Whether documents have had so little that a call of this cost is within their floor."""
+    seconds = max(cost / quota.tokens_per_s, 1.0 / quota.requests_per_s)
+    return now - level.document_at >= seconds / (DOCUMENT_FLOOR * level.share)
 
 
 def correct(level: Level, quota: Quota, tokens: float) -> Level:

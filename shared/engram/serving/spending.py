@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import structlog
 from engram import metrics
 from engram.domain.batching import DEFAULT_RATIO, estimate_tokens, learn_ratio
 from engram.domain.budget import Quota
+from engram.domain.retry import BASE_DELAY_S, MAX_RETRY_AFTER_S
 from engram.domain.spaces import SpaceSpec
 from engram.embedding.provider import Embedded, Kind, Limits, Provider, ProviderError
 from engram.embedding.turns import Turns
@@ -45,24 +47,37 @@ class Budget:
         # One document call asks at a time: the others would only hear the same answer. Queries
         # have a line of their own, for a document may wait there that is granted nothing yet.
         self._turns: dict[Kind, Turns] = {"query": Turns(), "document": Turns()}
+        self._draining = asyncio.Event()
         self._owed = 0.0
         self._share = metrics.BUDGET_SHARE.labels(account.provider, account.model)
 
-    async def take(self, tokens: int, kind: Kind, patience_s: float = PATIENCE_S) -> None:
+    async def take(
+        self, tokens: int, kind: Kind, patience_s: float = PATIENCE_S, *, rank: int = 0
+    ) -> None:
         """Return when a call of so many tokens may be made; it must be made at once.
 
         Raises:
-            ProviderError: class ``rate_limited``: not within ``patience_s``. No call was made.
+            ProviderError: class ``rate_limited``: not within ``patience_s``, or not at once while
+                this process drains. No call was made.
         """
         deadline = time.monotonic() + patience_s
         try:
-            async with asyncio.timeout(patience_s), self._turns[kind].turn(0):
+            async with asyncio.timeout(patience_s), self._turns[kind].turn(rank):
                 while (wait_s := await self._asked(tokens, kind)) > 0:
-                    if time.monotonic() + wait_s > deadline:
+                    if self._draining.is_set() or time.monotonic() + wait_s > deadline:
                         raise _used_up(wait_s)
-                    await asyncio.sleep(min(max(wait_s, _MIN_WAIT_S), _MAX_WAIT_S))
+                    await self._rest(min(max(wait_s, _MIN_WAIT_S), _MAX_WAIT_S))
         except TimeoutError:
             raise _used_up(None) from None
+
+    def drain(self) -> None:
+        """Wait for nothing any more: who waits is refused now, what is granted at once still is."""
+        self._draining.set()
+
+    async def _rest(self, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._draining.wait()
 
     async def _asked(self, tokens: int, kind: Kind) -> float:
         """Ask once; the seconds to wait. Without a database nothing is granted."""
@@ -111,6 +126,31 @@ class Budget:
         log.warning("provider limits us", model=self._account.model, share=round(share, 3))
 
 
+class Pause:
+    """What a process remembers of a 429 where no quota is known: nobody asks again too soon.
+
+    Without it each batch of a backlog would be refused by itself, second after second.
+    """
+
+    def __init__(self) -> None:
+        self._ends_at = 0.0
+
+    def begin(self, retry_after_s: float | None) -> None:
+        """Let nothing through for as long as the provider says, at least a second."""
+        asked_s = min(max(retry_after_s or 0.0, BASE_DELAY_S), MAX_RETRY_AFTER_S)
+        self._ends_at = max(self._ends_at, time.monotonic() + asked_s)
+
+    def check(self) -> None:
+        """Return when a call may be made.
+
+        Raises:
+            ProviderError: class ``rate_limited``: not yet. No call was made.
+        """
+        left_s = self._ends_at - time.monotonic()
+        if left_s > 0:
+            raise ProviderError("rate_limited", "The provider limits us.", retry_after_s=left_s)
+
+
 class Spending:
     """A provider whose calls are paid for and measured; itself a provider.
 
@@ -118,13 +158,24 @@ class Spending:
         provider: what is called.
         label: of the space, in metrics.
         budget: None where nothing is limited.
+        rank: the lower goes first to the budget.
     """
 
-    def __init__(self, provider: Provider, label: str, budget: Budget | None) -> None:
+    def __init__(
+        self, provider: Provider, label: str, budget: Budget | None, rank: int = 0
+    ) -> None:
         self._provider = provider
         self._label = label
         self._budget = budget
+        self._rank = rank
+        self._pause = Pause()
         self._ratio = DEFAULT_RATIO
+
+    def behind(self) -> Spending:
+        """Return the same provider for work that lets others go ahead to the budget."""
+        other = Spending(self._provider, self._label, self._budget, self._rank + 1)
+        other._pause = self._pause
+        return other
 
     @property
     def spec(self) -> SpaceSpec:
@@ -153,10 +204,11 @@ class Spending:
         """
         if not texts:
             return await self._provider.embed(texts, kind)
+        self._pause.check()
         estimated = sum(estimate_tokens(text, self._ratio) for text in texts)
         if self._budget is not None:
             with metrics.BUDGET_WAIT.labels(self._label, kind).time():
-                await self._budget.take(estimated, kind)
+                await self._budget.take(estimated, kind, rank=self._rank)
         started = time.perf_counter()
         embedded = await self._call(texts, kind)
         elapsed_s = time.perf_counter() - started
@@ -173,12 +225,26 @@ class Spending:
             return await self._provider.embed(texts, kind)
         except ProviderError as error:
             outcome = error.error_class
-            if outcome == "rate_limited" and self._budget is not None:
-                await self._budget.cut(error.retry_after_s)
+            if outcome == "rate_limited":
+                await self._slow_down(error.retry_after_s)
             raise
         finally:
             elapsed = time.perf_counter() - started
             metrics.PROVIDER_SECONDS.labels(self._label, kind, outcome).observe(elapsed)
+
+    async def _slow_down(self, retry_after_s: float | None) -> None:
+        if self._budget is None:
+            self._pause.begin(retry_after_s)
+        else:
+            await self._budget.cut(retry_after_s)
+
+    def drain(self) -> None:
+        """Let no call wait for the budget any more, because the process is about to end.
+
+        Its texts stay in Postgres, and another process takes them.
+        """
+        if self._budget is not None:
+            self._budget.drain()
 
     async def close(self) -> None:
         """Close the provider."""

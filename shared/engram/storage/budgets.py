@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engram.domain.budget import CUT_EVERY_S, MIN_SHARE, RECOVERY_PER_S, Quota
+from engram.domain.budget import (
+    CUT_EVERY_S,
+    DOCUMENT_FLOOR,
+    MIN_SHARE,
+    OWED_FOR_S,
+    RECOVERY_PER_S,
+    Quota,
+)
 from engram.domain.retry import MAX_RETRY_AFTER_S
 from engram.storage.connection import Connection
 from engram.storage.queries import statement
@@ -47,6 +54,7 @@ async def take(
         quota.cost(tokens, query=query),
         *quota.reserve(query=query),
         RECOVERY_PER_S,
+        *(query, DOCUMENT_FLOOR, OWED_FOR_S),
     )
     sql = statement("budget", "take")
     row = await connection.fetchrow(sql, *account.row, *arguments)

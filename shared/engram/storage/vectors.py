@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
@@ -15,6 +15,7 @@ from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import over_vectors, statement
 
 MemoryId = tuple[UUID, UUID]
+_BEFORE_ALL = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,27 @@ async def wanting(connection: Connection, ids: Sequence[MemoryId], space: int) -
     return [Text(*row) for row in rows]
 
 
-async def due(connection: Connection, space: int, limit: int) -> list[Text]:
-    """Claim memories whose next attempt is due, for a minute, and return their texts."""
-    claimed = await connection.fetch(statement("embed", "due"), space, limit)
+async def due(
+    connection: Connection, space: int, after: UUID, limit: int
+) -> tuple[list[Text], UUID, int]:
+    """Claim memories whose next attempt is due, for a minute.
+
+    Args:
+        connection: in a transaction of the worker role.
+        space: id of the space.
+        after: the workspace served last; behind the last one it begins again at the first.
+        limit: most memories.
+
+    Returns:
+        Their texts, the workspace after which the next claim goes on, and how many were claimed:
+        some may be gone by now.
+    """
+    sql = statement("embed", "due")
+    claimed = await connection.fetch(sql, space, limit, after)
+    if not claimed and after != _BEFORE_ALL:
+        claimed = await connection.fetch(sql, space, limit, _BEFORE_ALL)
     if not claimed:
-        return []
+        return [], _BEFORE_ALL, 0
     rows = await connection.fetch(
         over_vectors("embed", "texts", space),
         [row["workspace"] for row in claimed],
@@ -69,7 +86,7 @@ async def due(connection: Connection, space: int, limit: int) -> list[Text]:
     gone = [key for row in claimed if (key := (row["workspace"], row["memory_id"])) not in live]
     if gone:
         await _clear_failures(connection, gone, space)
-    return found
+    return found, max(row["workspace"] for row in claimed), len(claimed)
 
 
 async def twins(
@@ -142,13 +159,3 @@ async def record_failures(connection: Connection, failures: Sequence[Failure], s
         [f.dead for f in failures],
         space,
     )
-
-
-async def missing(
-    connection: Connection, space: int, after: MemoryId, limit: int, older_than: timedelta
-) -> list[tuple[UUID, UUID, int]]:
-    """Return (workspace, id, version) of live memories that nothing is about to embed."""
-    rows = await connection.fetch(
-        over_vectors("embed", "missing", space), space, *after, limit, older_than
-    )
-    return [tuple(row) for row in rows]

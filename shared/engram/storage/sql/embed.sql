@@ -77,13 +77,14 @@ ON CONFLICT (workspace, memory_id, space) DO UPDATE
         last_at = now()
 
 -- name: due
--- Claimed by moving the due time on: a worker that dies only delays its claims.
+-- Claimed by moving the due time on: a worker that dies only delays its claims. In turn over
+-- workspaces ($3 was served last), so that one's million retries do not hold up another's one.
 UPDATE engram.embedding_failure f
 SET next_attempt = now() + interval '60 seconds'
 FROM (SELECT workspace, memory_id, space
       FROM engram.embedding_failure
-      WHERE space = $1 AND NOT dead AND next_attempt <= now()
-      ORDER BY next_attempt
+      WHERE space = $1 AND workspace > $3 AND NOT dead AND next_attempt <= now()
+      ORDER BY workspace, next_attempt
       LIMIT $2
       FOR UPDATE SKIP LOCKED) AS d
 WHERE f.workspace = d.workspace AND f.memory_id = d.memory_id AND f.space = d.space
@@ -122,16 +123,3 @@ CROSS JOIN LATERAL (
     WHERE v.workspace = w.workspace AND v.memory_id = m.id AND v.version = m.version
     OFFSET 0
 ) AS v
-
--- name: missing
--- What reconcile repairs: live memories without a current vector, unless waiting or dead.
-SELECT m.workspace, m.id, m.version
-FROM engram.memory m
-LEFT JOIN {vectors} v ON v.workspace = m.workspace AND v.memory_id = m.id
-LEFT JOIN engram.embedding_failure f
-    ON f.workspace = m.workspace AND f.memory_id = m.id AND f.space = $1 AND f.version = m.version
-WHERE m.state = 'active' AND v.version IS DISTINCT FROM m.version AND f.memory_id IS NULL
-  AND (m.workspace, m.id) > ($2, $3)
-  AND m.versioned_at < now() - $5::interval
-ORDER BY m.workspace, m.id
-LIMIT $4
