@@ -8,19 +8,22 @@ from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
 from engram_curator.expiry import expire
 from engram_curator.indexing import Seen, sweep_indexes
-from engram_curator.reconcile import reconcile
+from engram_curator.reconcile import Looked, reconcile
 from engram_curator.schedule import Duty, run_schedule
 
 
 def duties() -> dict[str, Duty]:
     """Return every sweep by its name in the table."""
-    seen = Seen()
+    seen, looked = Seen(), Looked()
+
+    async def hold_against(service: Service) -> None:
+        await reconcile(service, looked)
 
     async def index(service: Service) -> None:
         await sweep_indexes(service.pool, service.spaces.dimensions, seen)
 
     return {
-        "reconcile": Duty(timedelta(minutes=5), reconcile),
+        "reconcile": Duty(timedelta(minutes=5), hold_against),
         "index": Duty(timedelta(seconds=15), index),
         "expiry": Duty(timedelta(hours=1), expire),
     }

@@ -98,29 +98,6 @@ async def test_the_watchdog_makes_again_what_was_deleted_and_reconcile_due(
     assert await watchdog.look() is False
 
 
-async def test_after_a_reconnect_reconcile_is_due_once(store: Store) -> None:
-    service, reconnects = store.service, [1]
-    watchdog = Watchdog(service.pool, service.jetstream, service.spaces, 1, lambda: reconnects[0])
-    await sweeps_far_off(store)
-    assert await watchdog.look() is False
-    assert await due_sweeps(store) == []
-    reconnects[0] = 2
-    assert await watchdog.look() is False
-    assert await due_sweeps(store) == ["reconcile"]
-    await sweeps_far_off(store)
-    await watchdog.look()
-    assert await due_sweeps(store) == []
-
-
-async def sweeps_far_off(store: Store) -> None:
-    await store.sql.execute("UPDATE engram.sweep SET next_due = now() + interval '1 day'")
-
-
-async def due_sweeps(store: Store) -> list[str]:
-    rows = await store.sql.fetch("SELECT name FROM engram.sweep WHERE next_due <= now()")
-    return [row["name"] for row in rows]
-
-
 async def test_the_watchdog_waits_out_a_broker_that_is_gone(
     database_url: str, nats_server: NatsServer
 ) -> None:

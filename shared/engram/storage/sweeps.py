@@ -52,6 +52,12 @@ async def due_now(connection: Connection, name: str) -> None:
     await connection.execute(statement("sweep", "due_now"), name)
 
 
+async def last_started(connection: Connection, name: str) -> datetime | None:
+    """Return when a sweep last began, by the database's clock; None when it never did."""
+    found: datetime | None = await connection.fetchval(statement("sweep", "last_started"), name)
+    return found
+
+
 async def list_sweeps(connection: Connection) -> list[Sweep]:
     """Return all sweeps by name."""
     return [Sweep(**row) for row in await connection.fetch(statement("sweep", "list"))]

@@ -32,6 +32,9 @@ WHERE name = $1 AND lease_holder = $2
 -- name: due_now
 UPDATE engram.sweep SET next_due = now() WHERE name = $1
 
+-- name: last_started
+SELECT last_started FROM engram.sweep WHERE name = $1
+
 -- name: list
 SELECT name, extract(epoch FROM every)::float8 AS every_s, next_due, last_started, last_finished,
        last_error
