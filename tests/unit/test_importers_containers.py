@@ -154,7 +154,7 @@ def test_an_empty_list_holds_nothing(data: bytes) -> None:
     assert outcomes(data) == []
 
 
-@pytest.mark.parametrize("data", [b"hello world", b"PK\x03\x04\x00", b"id,name\n1,x\n"])
+@pytest.mark.parametrize("data", [b"hello world", b"SQLite format 3", b"id,name\n1,x\n"])
 def test_what_is_no_export_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedError, match="Accepted are"):
         read(io.BytesIO(data))

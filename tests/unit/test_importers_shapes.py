@@ -237,10 +237,6 @@ def test_times_come_in_many_notations(value: Any) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        [{"uuid": "e1", "fact": "x", "invalid_at": "2025-01-01T00:00:00Z"}],
-        {"items": [{"uuid": "e1", "fact": "x", "graph_uuid": "g"}], "next_cursor": None},
-        {"version": "0.9.29", "sessions": [], "memories": [{"content": "x", "isLatest": False}]},
-        {"facts": ["x"]},
         [{"foo": 1}],
         [1, 2],
         {},
@@ -253,5 +249,5 @@ def test_an_unknown_shape_is_refused_saying_what_is_accepted(body: Any) -> None:
 
 def test_a_named_format_is_used_without_detection_and_must_exist() -> None:
     assert read_value([{"content": "x", "user_id": "a"}], format="postgres").format == "postgres"
-    with pytest.raises(UsageError, match="native, mem0, postgres"):
+    with pytest.raises(UsageError, match=r"native, mem0, .*postgres"):
         read_value([], format="pinecone")

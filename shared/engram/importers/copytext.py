@@ -13,6 +13,8 @@ _RUN = re.compile(rb"\\+")
 _NOT_COPIED = re.compile(rb"(?<!\\)(?:\\\\)*+\\(?![\\ntrbfv])")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _MEANING = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_COMPACT = re.compile(rb'\s*+\[\{"[^"\\]{1,63}+":\S')
+_DOUBLED = re.compile(rb"(?<!\\)(?:\\\\\\\\)*+\\\\[nrt]")
 _MARGIN_BYTES = 64
 _STRUCTURE = b",:[]{}"
 
@@ -21,19 +23,47 @@ def is_copy_text(chunks: Iterator[bytes]) -> bool:
     """Say whether the backslashes of a JSON text were doubled by COPY.
 
     The first run of backslashes that only one reading allows decides. An even run before a quote
-    that ends no string there is COPY's; an odd one before a quote, ``u`` or ``/`` is JSON's own.
-    A text whose every run fits both readings is taken as plain JSON.
+    that ends no string there is COPY's; an odd one before a quote, ``u`` or ``/`` is JSON's own,
+    and so is one doubled backslash before what is no escape.
+    A text whose every run fits both readings is COPY's when it is spaced as json_agg alone spaces
+    it and holds what would be line breaks or tabs; else it is taken as plain JSON.
     """
-    before = b""
+    before, trace = b"", _Trace()
     for chunk in chunks:
         data = before + chunk
         verdict = _verdict(data, max(len(data) - _MARGIN_BYTES, 0))
         if verdict is not None:
             return verdict
+        trace.look(data)
         # The margin is looked at again, with what follows it; half a run would lie about its
         # length, and this one has been judged.
         before = data[-2 * _MARGIN_BYTES :].lstrip(b"\\")
-    return bool(_verdict(before, len(before)))
+    verdict = _verdict(before, len(before))
+    return trace.is_of_json_agg if verdict is None else verdict
+
+
+class _Trace:
+    """What a text shows of json_agg: no other writer parts rows by a blank, but not key and value.
+
+    Nearly every text is known to be another's by its beginning, and costs nothing after that.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._rows_apart = False
+        self._line_breaks = False
+
+    def look(self, data: bytes) -> None:
+        if len(self._head) < _MARGIN_BYTES:
+            self._head = data[: 4 * _MARGIN_BYTES]
+        if _COMPACT.match(self._head):
+            self._rows_apart = self._rows_apart or b'}, {"' in data
+            doubled = b"\\" in data and _DOUBLED.search(data) is not None
+            self._line_breaks = self._line_breaks or doubled
+
+    @property
+    def is_of_json_agg(self) -> bool:
+        return self._rows_apart and self._line_breaks
 
 
 def _verdict(data: bytes, end: int) -> bool | None:
@@ -53,11 +83,14 @@ def _of_run(data: bytes, start: int, end: int) -> bool | None:
     following = data[end : end + 1]
     if (end - start) % 2:
         return _of_odd_run(data, start, end, following)
-    if following == b'"' and (end - start) % 4 == 2:
+    if (end - start) % 4 == 0 or not following:
+        return None
+    if following == b'"':
         # Plain JSON ends a string here, and then only these may come.
         after = data[end + 1 : end + 1 + _MARGIN_BYTES].lstrip(b" \t\r\n")[:1]
         return True if after and after not in b",:]}" else None
-    return None
+    # Undone, it would be an escape that JSON does not have.
+    return None if following in b"nrtbfu/" else False
 
 
 def _of_odd_run(data: bytes, start: int, end: int, following: bytes) -> bool | None:

@@ -1,19 +1,33 @@
 """Every element of a file in order, streamed: one is held at a time."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from engram.errors import MalformedError
 from engram.importers.cursor import Cursor
 from engram.importers.decode import decode, decode_line
 from engram.importers.envelope import unwrapped, wrapper_of
 from engram.importers.layout import Layout, document_chunks
 from engram.importers.lines import lines
+from engram.importers.markdown import blocks
 from engram.importers.record import Element, Warnings
-from engram.importers.shape import RESERVED_KEYS, Pattern
+from engram.importers.shape import ENVELOPES, RESERVED_KEYS, Head, Pattern
 from engram.importers.source import Source
 from engram.importers.table import Table
 
 _MAX_ASIDE_BYTES = 4096
+# Objects that hold elements when they hold anything: left out, they are worth a warning.
+_TOLD = RESERVED_KEYS | {"observations"}
+
+
+def elements_of(source: Source, patterns: tuple[Pattern, ...]) -> Iterator[Element]:
+    """Yield the elements of some sections of a JSON object, for a format that learns from them.
+
+    Damage ends it silently: reading the file afterwards reports it.
+    """
+    with contextlib.suppress(MalformedError):
+        yield from Elements(source, Layout(Head("sections")), patterns, Warnings())
 
 
 class Elements:
@@ -24,13 +38,19 @@ class Elements:
     """
 
     def __init__(
-        self, source: Source, layout: Layout, patterns: tuple[Pattern, ...], warnings: Warnings
+        self,
+        source: Source,
+        layout: Layout,
+        patterns: tuple[Pattern, ...],
+        warnings: Warnings,
+        heard: frozenset[str] = frozenset(),
     ) -> None:
         self.aside: dict[str, Any] = {}
         self._source = source
         self._layout = layout
         self._patterns = patterns
         self._warnings = warnings
+        self._heard = heard
         self._max_bytes = source.limits.max_item_bytes
 
     def __iter__(self) -> Iterator[Element]:
@@ -39,6 +59,8 @@ class Elements:
             yield from Table(*table, self._max_bytes).rows(self._source.chunks())
         elif head.kind == "lines":
             yield from self._lines(copied=head.copied)
+        elif head.kind == "markdown":
+            yield from blocks(self._source)
         elif head.kind != "empty":
             yield from self._documents(copied=head.copied)
 
@@ -90,6 +112,8 @@ class Elements:
                 yield from self._array(cursor, path, _owner(path, pattern))
             elif opening == b"{" and self._leads_on(path):
                 yield from self._object(cursor, path)
+            elif opening == b"{" and pattern is not None:
+                yield from self._one(cursor, path, _owner(path, pattern))
             else:
                 self._set_aside(cursor, path, opening)
 
@@ -103,12 +127,14 @@ class Elements:
         before = cursor.consumed_bytes
         if opening not in (b"[", b"{"):
             value, fault = decode(cursor.value(), _MAX_ASIDE_BYTES)
-            if fault is None and len(self.aside) < 64 and len(path) == 1:
-                self.aside[path[0]] = value
+            at_top = len(path) == 1 or (len(path) == 2 and path[0] in ENVELOPES)
+            if fault is None and len(self.aside) < 64 and at_top:
+                self.aside[path[-1]] = value
             return
         cursor.skip()
         # More than a pair of brackets: something lies there that is not imported.
-        if (opening == b"[" or path[-1] in RESERVED_KEYS) and cursor.consumed_bytes - before > 2:
+        told = opening == b"[" or path[-1] in _TOLD
+        if told and path[-1] not in self._heard and cursor.consumed_bytes - before > 2:
             shown = ascii(path[-1])[1:-1][:64]
             self._warnings.add(f'"{shown}" is not empty; its entries are left out')
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from engram.importers.shape import is_whole
+
 _WRAPPERS = ("results", "memories", "records", "items")
 _ROW_KEYS = ("memory", "content", "text", "data", "fact", "value", "payload", "id", "uuid")
 
@@ -20,5 +22,7 @@ def unwrapped(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 def wrapper_of(value: Any) -> str | None:
     """Return the key under which a page holds its elements, None for anything else."""
     if not isinstance(value, dict) or any(key in value for key in _ROW_KEYS):
+        return None
+    if is_whole(value):
         return None
     return next((key for key in _WRAPPERS if isinstance(value.get(key), list)), None)

@@ -1,21 +1,49 @@
 """The table of formats, and which of them a file is in."""
 
 from engram.errors import MalformedError, UsageError
-from engram.importers import mem0, native, postgres
-from engram.importers.shape import Format, Head
+from engram.importers import (
+    agentmemory,
+    cognee,
+    langgraph,
+    letta,
+    markdown,
+    mem0,
+    memobase,
+    native,
+    openmemory,
+    postgres,
+    supermemory,
+    zep,
+    zep_edges,
+)
+from engram.importers.shape import CERTAIN, Format, Head
 
 # Equal scores go to the first. A new format is one file and one row here.
-FORMATS: tuple[Format, ...] = (native.FORMAT, mem0.FORMAT, postgres.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    native.FORMAT,
+    mem0.FORMAT,
+    markdown.FORMAT,
+    postgres.FORMAT,
+    openmemory.FORMAT,
+    agentmemory.FORMAT,
+    zep.FORMAT,
+    zep_edges.FORMAT,
+    letta.FORMAT,
+    langgraph.FORMAT,
+    supermemory.FORMAT,
+    memobase.FORMAT,
+    cognee.FORMAT,
+)
 
 
 def by_name(name: str) -> Format:
-    """Return the format called ``name``.
+    """Return the format called ``name``; what follows a ``+`` is for `reading.read`.
 
     Raises:
         UsageError: there is none.
     """
     for candidate in FORMATS:
-        if candidate.name == name:
+        if candidate.name == name.partition("+")[0]:
             return candidate
     known = ", ".join(f.name for f in FORMATS)
     raise UsageError("unknown_format", "There is no such import format.", cure=f"Known: {known}.")
@@ -27,6 +55,9 @@ def detect(head: Head) -> Format:
     Raises:
         MalformedError: none does; says what was seen and what is accepted.
     """
+    sure = next((f for f in FORMATS if f.matches(head) >= CERTAIN), None)
+    if sure is not None:
+        return sure
     fitting = [f for f in FORMATS if _covers(f, head)]
     if fitting and (head.kind == "empty" or not (head.samples or head.kind == "lines")):
         return fitting[0]

@@ -12,8 +12,17 @@ from engram.importers.cursor import Cursor
 from engram.importers.decode import decode, decode_line
 from engram.importers.envelope import unwrapped
 from engram.importers.lines import lines
+from engram.importers.markdown import is_markdown
 from engram.importers.postgres import TEXT_COLUMNS
-from engram.importers.shape import RESERVED_KEYS, Head, Kind
+from engram.importers.shape import (
+    ENVELOPES,
+    RESERVED_KEYS,
+    SECTION_KEYS,
+    WHOLE_KEYS,
+    Head,
+    Kind,
+    is_whole,
+)
 from engram.importers.source import Source
 from engram.importers.table import Table, header_of
 
@@ -23,6 +32,7 @@ _SAMPLES = 32
 _LINES_TRIED = 200
 _MAX_KEYS = 64
 _MAX_SAMPLED_KEYS = 16
+_MAX_VALUE_BYTES = 4096
 _COLUMNS = frozenset(TEXT_COLUMNS)
 
 
@@ -52,6 +62,8 @@ def survey(source: Source, filename: str | None = None) -> Layout:
     text = start.strip()
     if text in (b"", b"\\N", b"null"):
         return Layout(Head("empty"))
+    if is_markdown(text):
+        return Layout(Head("markdown"))
     table = _table_of(text)
     if table is not None:
         return Layout(Head("csv", samples=tuple(_csv_samples(source, table))), table)
@@ -158,7 +170,9 @@ class _Survey:
         self._samples: dict[str, list[Any]] = {}
         self._keys: set[str] = set()
         self._lists: set[str] = set()
+        self._values: dict[str, Any] = {}
         self._only_lists = True
+        self._whole = False
 
     def run(self) -> Head:
         kind: Kind = "array"
@@ -168,6 +182,7 @@ class _Survey:
             else:
                 kind = "item"
                 self._object()
+            self._whole = True
         except (_Enough, MalformedError):
             pass
         if kind == "item":
@@ -178,6 +193,8 @@ class _Survey:
             frozenset(self._lists),
             tuple(self._chosen_samples(kind)),
             self._copied,
+            self._values,
+            self._whole,
         )
 
     def _chosen_samples(self, kind: Kind) -> Iterator[Any]:
@@ -185,18 +202,20 @@ class _Survey:
             yield dict.fromkeys(self._keys, "x")
             return
         for key, samples in self._samples.items():
-            if kind != "sections" or key in RESERVED_KEYS:
+            if kind != "sections" or key in SECTION_KEYS:
                 yield from samples
 
     def _kind_of_object(self) -> Kind:
+        if is_whole(self._keys) and self._lists & RESERVED_KEYS:
+            return "item"
         if self._lists & RESERVED_KEYS:
             return "sections"
         if self._only_lists and self._lists:
             return "per_owner"
-        return "item"
+        return "sections" if self._lists & SECTION_KEYS else "item"
 
     def _array(self, key: str, *, stop_early: bool = False) -> None:
-        full = len(self._samples) >= _MAX_SAMPLED_KEYS and key not in RESERVED_KEYS
+        full = len(self._samples) >= _MAX_SAMPLED_KEYS and key not in SECTION_KEYS
         samples = [] if full else self._samples.setdefault(key, [])
         for _ in self._cursor.elements():
             if full or len(samples) >= _SAMPLES:
@@ -209,27 +228,34 @@ class _Survey:
             if fault is None:
                 samples.extend(inner for _, inner in unwrapped(value))
 
-    def _object(self) -> None:
+    def _object(self, *, inside: bool = False) -> None:
         for raw in self._cursor.members():
             key, _ = decode(raw, _HEAD_BYTES)
-            self._member(key if isinstance(key, str) else "")
+            self._member(key if isinstance(key, str) else "", inside=inside)
             self._check_budget()
 
-    def _member(self, key: str) -> None:
+    def _member(self, key: str, *, inside: bool) -> None:
         opening = self._cursor.peek()
-        if len(self._keys) < _MAX_KEYS or key in RESERVED_KEYS:
+        if len(self._keys) < _MAX_KEYS or key in SECTION_KEYS | WHOLE_KEYS:
             self._keys.add(key)
         if opening == b"[":
             self._note_list(key)
             self._array(key)
+        elif opening == b"{" and key in ENVELOPES and not inside:
+            self._object(inside=True)
         elif opening == b"{":
             self._inner_object(key)
         else:
             self._only_lists = False
-            self._cursor.skip()
+            self._note_value(key)
+
+    def _note_value(self, key: str) -> None:
+        value, fault = decode(self._cursor.value(), _MAX_VALUE_BYTES)
+        if fault is None and len(self._values) < _MAX_KEYS:
+            self._values[key] = value
 
     def _note_list(self, key: str) -> None:
-        if len(self._lists) < _MAX_KEYS or key in RESERVED_KEYS:
+        if len(self._lists) < _MAX_KEYS or key in SECTION_KEYS:
             self._lists.add(key)
 
     def _inner_object(self, key: str) -> None:
@@ -250,14 +276,15 @@ class _Survey:
 
 
 def _not_an_export(start: bytes) -> MalformedError:
-    kinds = {b"PK": "a zip archive", b"SQ": "a SQLite database", b"%P": "a PDF", b"PG": "pg_dump"}
+    kinds = {b"SQ": "a SQLite database", b"%P": "a PDF", b"PG": "pg_dump"}
     seen = kinds.get(
         start.lstrip()[:2], "neither JSON nor CSV with a header that has a text column"
     )
     columns = ", ".join(TEXT_COLUMNS)
     return MalformedError(
         "unknown_format",
-        f"The file is {seen}. Accepted are a JSON array or object, JSON Lines, and CSV whose "
-        f"header names one of {columns}; each may be gzipped.",
+        f"The file is {seen}. Accepted are a JSON array or object, JSON Lines, CSV whose header "
+        f"names one of {columns}, and the Markdown of mem0's plugin; each may be gzipped or lie "
+        "in a zip or tar archive.",
         cure="Export as JSON; docs/import.md shows how for each vendor.",
     )

@@ -1,10 +1,13 @@
 """engram's own records and items, as `engram export` writes them and the API takes them."""
 
 from typing import Any
+from uuid import UUID
 
+from engram.domain.fields import FIELDS
 from engram.importers.record import Element, ItemError, Warnings
 from engram.importers.rows import Row
 from engram.importers.shape import Format, Head
+from engram.importers.times import to_iso
 
 _MARKS = frozenset(
     {"namespace", "session_id", "importance", "pinned", "external_id", "valid_until"}
@@ -13,8 +16,10 @@ _MARKS = frozenset(
 _ROW_SIGNS = frozenset({"id", "created_at", "run_id"})
 _AS_IT_STANDS = ("namespace", "importance", "pinned", "source", "access_count")
 _TIMES = ("created_at", "updated_at", "expires_at", "valid_until", "last_accessed_at")
-# What the target decides anew; `merged_into` would name an id of another workspace.
-_DECIDED_HERE = ("version", "embedded", "merged_into", "folded")
+_RECORD_TIMES = (*_TIMES, "reinforced_at")
+_RECORD_FIELDS = tuple(field.name for field in FIELDS if field.name not in ("state", "content"))
+# What the target decides anew; without its id, a record cannot say who absorbed it either.
+_DECIDED_HERE = ("version", "embedded", "folded")
 _STATES = {
     "active": "active",
     "staged": "active",
@@ -49,13 +54,11 @@ def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:
     row = Row(element, "native", warnings)
     for name in _DECIDED_HERE:
         row.pop(name)
-    given = row.pop("state") or "active"
-    if given == "deleted":
-        raise ItemError("deleted", "The record is deleted.")
-    state = _STATES.get(str(given))
-    if state is None:
-        raise ItemError("unknown_state", "The record is in a state unknown here.")
+    state = _state(row.pop("state"))
     row.content(("content",))
+    if _is_record(row):
+        return _record(row, state)
+    row.pop("merged_into")
     row.owners(element.owner)
     row.external_id(("external_id", "id"))
     row.pop("id")
@@ -67,9 +70,53 @@ def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:
         if value is not None:
             row.item[name] = value
     row.item.setdefault("source", "native")
-    if state != "active":
-        row.item["state"] = state
+    if _STATES[state] != "active":
+        row.item["state"] = _STATES[state]
     return row.finish()
+
+
+def _state(given: Any) -> str:
+    state = str(given or "active")
+    if state == "deleted":
+        raise ItemError("deleted", "The record is deleted.")
+    if state not in _STATES:
+        raise ItemError("unknown_state", "The record is in a state unknown here.")
+    return state
+
+
+def _is_record(row: Row) -> bool:
+    """Say whether an engram made it: it has one of our ids, and names an external id or none."""
+    return "external_id" in row and _is_uuid(row.peek("id"))
+
+
+def _record(row: Row, state: str) -> dict[str, Any]:
+    """Take a record as it is, id and all: what one store holds, another can hold unchanged."""
+    item = row.item
+    item["id"] = row.pop("id")
+    for name in _RECORD_FIELDS:
+        value = row.peek(name) if name == "metadata" else row.pop(name)
+        if name in _RECORD_TIMES:
+            value = to_iso(value) or value
+        if value is not None and name != "metadata":
+            item[name] = value
+    # Also where it is null: that is how a record is told when the item is read once more.
+    item.setdefault("external_id", None)
+    survivor = row.pop("merged_into")
+    if state == "merged" and _is_uuid(survivor):
+        item.update(state=state, merged_into=survivor)
+    elif _STATES[state] != "active":
+        item["state"] = _STATES[state]
+    return row.finish()
+
+
+def _is_uuid(value: Any) -> bool:
+    if not isinstance(value, str) or len(value) != 36:
+        return False
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True
 
 
 FORMAT = Format(

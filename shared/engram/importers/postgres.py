@@ -10,6 +10,8 @@ TEXT_COLUMNS = ("content", "text", "memory", "fact", "body", "value", "data", "p
 _TEXTS = ("content", "text", "memory", "fact", "body", "value")
 _IDS = ("external_id", "id", "uuid", "memory_id")
 _TIMES = ("created_at", "updated_at", "expires_at", "valid_until", "last_accessed_at")
+_OWN_OWNERS = frozenset({"owner", "namespace"})
+_MEM0_OWNERS = frozenset({"user_id", "agent_id", "run_id", "hash"})
 _OWNER_OF_PREFIX = {
     "user": "user_id",
     "agent": "agent_id",
@@ -23,7 +25,13 @@ def _matches(head: Head) -> int:
     for row in head.rows:
         if any(isinstance(row.get(name, {}), str | None) for name in _TEXTS):
             score += 3 if head.copied or head.kind == "csv" else 2
+            score += 3 if _is_own_table(row) else 0
     return score
+
+
+def _is_own_table(row: dict[str, Any]) -> bool:
+    """Say whether a row with a column ``memory`` has owners that mem0 does not write."""
+    return "memory" in row and not _OWN_OWNERS.isdisjoint(row) and _MEM0_OWNERS.isdisjoint(row)
 
 
 def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """What reading a foreign file yields: one `Found` for each element, readable or not."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from engram.errors import Fault
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Element:
         owner: the key that a per-owner object files it under.
         value: the parsed JSON value, meaningless with a fault.
         fault: why it could not be read.
+        member: name of the file of an archive that it lies in, ``""`` outside archives.
+        known: what the format learnt from elsewhere in the export (`Format.learn`).
     """
 
     line: int | None
@@ -43,6 +49,8 @@ class Element:
     owner: str | None = None
     value: Any = None
     fault: Fault | None = None
+    member: str = ""
+    known: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
 
 class ItemError(ValueError):
@@ -67,6 +75,11 @@ class Warnings:
         """Count ``text``; further kinds than 50 are dropped, so a file cannot fill memory."""
         if text in self._counts or len(self._counts) < 50:
             self._counts[text] = self._counts.get(text, 0) + times
+
+    def once(self, text: str) -> None:
+        """Note ``text``, however often it comes, without a count."""
+        if text not in self._counts:
+            self.add(text)
 
     def as_list(self) -> list[str]:
         """Return one sentence for each kind, with its count where it came more than once."""

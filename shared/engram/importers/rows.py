@@ -3,6 +3,7 @@
 from typing import Any
 
 from engram import strictjson
+from engram.domain.fields import FieldError, check_categories
 from engram.errors import EngramError
 from engram.importers.record import Element, ItemError, Warnings
 from engram.importers.times import to_iso
@@ -34,6 +35,11 @@ class Row:
         self._warnings = warnings
         for name in (*_DERIVED, *_DERIVED_TOO):
             self._left.pop(name, None)
+
+    @property
+    def owned(self) -> bool:
+        """Whether the item names an owner so far."""
+        return any(target in self.item for target, _ in _OWNERS)
 
     def __contains__(self, name: str) -> bool:
         return name in self._left
@@ -112,15 +118,31 @@ class Row:
         for name in names:
             self.time(name, name)
 
+    def validity(self) -> None:
+        """Read when a fact ended: it may be kept then, but must never come alive."""
+        ends = (self.peek("invalid_at"), self.peek("expired_at"))
+        if not all(is_absent(end) or end == "infinity" for end in ends):
+            self.item["state"] = "superseded"
+        self.time("valid_until", "invalid_at")
+
     def categories(self, name: str) -> None:
-        """Move a list of labels; anything else stays for the metadata."""
+        """Move a list of labels; anything that is none here stays for the metadata."""
         value = self._left.get(name)
+        if is_absent(value):
+            self._left.pop(name, None)
+            return
         entries = [value] if isinstance(value, str) else value
-        if isinstance(entries, list) and all(isinstance(e, str) for e in entries):
-            self._left.pop(name)
-            labels = [e for e in entries if e.strip()]
-            if labels:
-                self.item["categories"] = [*self.item.get("categories", []), *labels]
+        if not isinstance(entries, list) or not all(isinstance(e, str) for e in entries):
+            return
+        labels = [*self.item.get("categories", []), *(e for e in entries if e.strip())]
+        try:
+            labels = check_categories(labels)
+        except FieldError:
+            self._warnings.add(f"{name} holds labels that are none here and is kept in metadata")
+            return
+        self._left.pop(name)
+        if labels:
+            self.item["categories"] = labels
 
     def finish(self) -> dict[str, Any]:
         """Return the item, with every column not understood in its metadata."""

@@ -1,4 +1,14 @@
-"""Bytes of an export as UTF-8 chunks: gzip, byte order marks and UTF-16 undone, all bounded."""
+"""Bytes of an export as UTF-8 chunks: gzip, byte order marks and UTF-16 undone, all bounded.
+
+A `Source` is one text. A zip or tar archive (or a folder that the caller lists) holds several:
+`engram.importers.members.open_members(source)` gives its `Member`s, or None when the source is no
+archive. ``member.source()`` is a `Source` of that member, read as a stream and from its beginning
+as often as needed; gzip inside it is undone as everywhere. A format that has files of several
+members says which it reads, and in which order, by its ``plan`` (`engram.importers.shape.Format`):
+a function from the members to `Part`s, or None when the archive is not its own. Each element then
+carries ``element.member``, the name of the member it came from. An archive that no format claims
+is read member by member, each as if it were imported alone.
+"""
 
 import codecs
 import tempfile
@@ -6,13 +16,13 @@ import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 from engram.errors import MalformedError, TooLargeError
 
 CHUNK_BYTES = 256 * 1024
 # A small file may well shrink a thousandfold (one row repeated); only a large one is a bomb.
-_RATIO_FREE_BYTES = 16 * 1024 * 1024
+RATIO_FREE_BYTES = 16 * 1024 * 1024
 _GZIP_WITH_HEADER = 31
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -21,6 +31,25 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+class Stream(Protocol):
+    """What is asked of a stream of bytes: less than files offer."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+
+    def seek(self, offset: int, whence: int = ..., /) -> int:
+        """Go to a position."""
+
+    def tell(self) -> int:
+        """Return the position."""
+
+    def seekable(self) -> bool:
+        """Say whether positions can be sought."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +61,14 @@ class Limits:
         max_ratio: decompressed over compressed bytes, above 16 MiB of text.
         max_item_bytes: bytes of one element; a longer one is skipped with a fault.
         survey_bytes: how far a large object is looked through once its shape is known.
+        max_members: files in an archive.
     """
 
     max_bytes: int = 16 * 1024**3
     max_ratio: float = 250.0
     max_item_bytes: int = 4 * 1024**2
     survey_bytes: int = 8 * 1024**2
+    max_members: int = 10_000
 
 
 class Source:
@@ -46,13 +77,38 @@ class Source:
     A stream that cannot seek is copied to a temporary file first: reading needs two passes.
     """
 
-    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+    def __init__(self, stream: Stream, limits: Limits) -> None:
         self.limits = limits
         self._stream = stream
         if not stream.seekable():
-            self._stream = copy = _spooled(stream, limits)
+            chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
+            self._stream = copy = spooled(chunks, limits)
             weakref.finalize(self, copy.close)
         self._start = self._stream.tell()
+
+    @property
+    def stream(self) -> Stream:
+        """The bytes as they were given, at their beginning, for a reader that seeks in them."""
+        self._stream.seek(self._start)
+        return self._stream
+
+    def first_bytes(self, size: int) -> bytes:
+        """Return up to ``size`` bytes from the beginning, as they were given."""
+        stream = self.stream
+        found = b""
+        while len(found) < size and (more := stream.read(size - len(found))):
+            found += more
+        return found
+
+    def unpacked(self) -> Iterator[bytes]:
+        """Yield the bytes from the beginning with gzip undone, within the limits.
+
+        Raises:
+            TooLargeError: more than the limits allow, or a decompression bomb.
+            MalformedError: a damaged gzip file.
+        """
+        self._stream.seek(self._start)
+        yield from _bounded(self._plain(), self.limits)
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the text from its beginning, as UTF-8 without a byte order mark.
@@ -61,8 +117,7 @@ class Source:
             TooLargeError: more text than the limits allow, or a decompression bomb.
             MalformedError: a damaged gzip file.
         """
-        self._stream.seek(self._start)
-        yield from _as_utf8(self._bounded(self._plain()))
+        yield from _as_utf8(self.unpacked())
 
     def _plain(self) -> Iterator[bytes]:
         chunks = iter(lambda: self._stream.read(CHUNK_BYTES), b"")
@@ -73,14 +128,6 @@ class Source:
         yield first
         yield from chunks
 
-    def _bounded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        total = 0
-        for chunk in chunks:
-            total += len(chunk)
-            if total > self.limits.max_bytes:
-                raise too_large(self.limits)
-            yield chunk
-
     def _gunzip(self, data: bytes) -> Iterator[bytes]:
         unzip, taken, made = zlib.decompressobj(_GZIP_WITH_HEADER), len(data), 0
         while data:
@@ -89,8 +136,8 @@ class Source:
             except zlib.error:
                 raise _bad_gzip("damaged") from None
             made += len(text)
-            if made > _RATIO_FREE_BYTES and made > taken * self.limits.max_ratio:
-                raise _bomb(self.limits)
+            if made > RATIO_FREE_BYTES and made > taken * self.limits.max_ratio:
+                raise bomb(self.limits)
             if text:
                 yield text
             data = unzip.unconsumed_tail or (b"" if not unzip.eof else unzip.unused_data)
@@ -107,6 +154,15 @@ class Source:
         yield from _flush(unzip)
 
 
+def _bounded(chunks: Iterator[bytes], limits: Limits) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > limits.max_bytes:
+            raise too_large(limits)
+        yield chunk
+
+
 def _flush(unzip: "zlib._Decompress") -> Iterator[bytes]:
     if not unzip.eof:
         raise _bad_gzip("cut off")
@@ -115,15 +171,19 @@ def _flush(unzip: "zlib._Decompress") -> Iterator[bytes]:
         yield rest
 
 
-def _spooled(stream: BinaryIO, limits: Limits) -> BinaryIO:
+def spooled(chunks: Iterator[bytes], limits: Limits) -> Stream:
+    """Return a temporary file of these bytes, at its beginning.
+
+    Raises:
+        TooLargeError: more than ``limits.max_bytes``; the file is gone then.
+    """
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the Source that reads it
-    total = 0
-    while data := stream.read(CHUNK_BYTES):
-        total += len(data)
-        if total > limits.max_bytes:
-            copy.close()
-            raise too_large(limits)
-        copy.write(data)
+    try:
+        for data in _bounded(chunks, limits):
+            copy.write(data)
+    except BaseException:
+        copy.close()
+        raise
     copy.seek(0)
     return copy
 
@@ -187,7 +247,8 @@ def too_large(limits: Limits) -> TooLargeError:
     )
 
 
-def _bomb(limits: Limits) -> TooLargeError:
+def bomb(limits: Limits) -> TooLargeError:
+    """Return the error for what unpacks to more than ``limits.max_ratio`` times its size."""
     return TooLargeError(
         "compression_bomb",
         f"The file unpacks to more than {limits.max_ratio:g} times its size.",
