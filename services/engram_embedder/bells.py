@@ -17,11 +17,11 @@ from engram_embedder.lane import LiveLane, ids_of
 
 log = structlog.get_logger(__name__)
 
-# Each takes one bell and asks for the next when that one is answered: nothing is fetched that
-# nobody works on, and the lane coalesces what all of them hold. Fetching several at once is no
-# gain: nats-py's fetch then waits for the batch to fill, and under load bells that had arrived lay
-# there until its timeout of seconds.
-_SUBSCRIBERS = topology.BELLS_HELD
+# Each fetches one bell at a time and works on several. Fetching several at once is no gain: nats-py's
+# fetch then waits for the batch to fill, and under load bells that had arrived lay there until its
+# timeout of seconds. A subscriber for each bell would cost start-up half a second.
+_SUBSCRIBERS = 8
+_WORKERS = topology.BELLS_HELD // _SUBSCRIBERS
 _FETCH_TIMEOUT_S = 10.0
 _HEARTBEAT_S = topology.ACK_WAIT_S / 3
 _COME_AGAIN_S = 2.0
@@ -55,6 +55,7 @@ def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: LiveLane, la
         stream=JStream(durable.stream, declare=False),
         durable=durable.name,
         pull_sub=PullSub(batch_size=1, timeout=_FETCH_TIMEOUT_S),
+        max_workers=_WORKERS,
         ack_policy=AckPolicy.MANUAL,
         decoder=raw,
         title="embed",
