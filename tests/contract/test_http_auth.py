@@ -22,6 +22,8 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/memories/search", {"query": "tea"}),
     ("POST", "/v1/memories/context", {"query": "tea"}),
     ("POST", "/v1/memories/import", [{"content": "x"}]),
+    ("GET", "/v1/export", None),
+    ("GET", "/v1/audit", None),
     ("GET", "/v1/workspace", None),
     ("POST", "/v1/keys", {"name": "k"}),
     ("GET", "/v1/keys", None),
@@ -33,7 +35,10 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/dead-letters/{letter_id}/replay", None),
     ("POST", "/v1/dead-letters/{letter_id}/discard", None),
 ]
-OPERATOR = {("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/{key_id}")}
+OPERATOR = {
+    *(("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/{key_id}")),
+    ("GET", "/v1/audit"),
+}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.store import Store, open_store
+from tests.support.wait import eventually
 
 COUNTS = ("imported", "updated", "duplicates", "superseded", "skipped", "failed")
 REPORT = ["format", "received", *COUNTS, "by_namespace", "warnings", "errors"]
@@ -27,6 +28,17 @@ async def send(store: Store, body: bytes, **params: str) -> dict[str, Any]:
     answer = await store.client.post("/v1/memories/import", content=body, params=params)
     assert answer.status_code == 200, answer.text
     return whole(answer.json())
+
+
+async def finished(store: Store, location: str) -> dict[str, Any]:
+    async def ended() -> dict[str, Any] | None:
+        job: dict[str, Any] = (await store.client.get(location)).json()
+        return None if job["state"] in ("queued", "running") else job
+
+    job = await eventually(ended, 30)
+    assert job["received"] == sum(job[name] for name in COUNTS)
+    assert sum(job["by_namespace"].values()) == job["imported"] + job["updated"]
+    return job
 
 
 def whole(report: dict[str, Any]) -> dict[str, Any]:
@@ -84,22 +96,26 @@ async def test_ndjson_is_read_line_by_line(store: Store) -> None:
     assert [(e["index"], e["line"]) for e in report["errors"]] == [(1, 3)]
 
 
-async def test_501_items_are_413_and_nothing_is_stored(store: Store) -> None:
+async def test_500_items_are_answered_at_once_and_501_become_a_job(store: Store) -> None:
     native = [{"content": f"fact {n}"} for n in range(501)]
     mem0 = [{"id": str(n), "memory": f"fact {n}", "user_id": "u"} for n in range(501)]
     lines = b"\n".join(json.dumps(item).encode() for item in native)
+    assert (await send(store, json.dumps(native[:500]).encode()))["imported"] == 500
     for body in (json.dumps(native).encode(), json.dumps(mem0).encode(), lines):
         answer = await store.client.post("/v1/memories/import", content=body)
-        assert (answer.status_code, answer.json()["code"]) == (413, "too_many_items")
-    assert await store.count() == 0
-    assert (await send(store, json.dumps(native[:500]).encode()))["imported"] == 500
+        assert (answer.status_code, answer.json()["body_bytes"]) == (202, len(body))
+        assert answer.headers["location"] == f"/v1/imports/{answer.json()['id']}"
+        job = await finished(store, answer.headers["location"])
+        assert (job["state"], job["received"]) == ("done", 501)
+    assert await store.count() == 501 + 501
 
 
-async def test_more_than_8_mb_is_413(store: Store) -> None:
-    body = json.dumps([{"content": "x" * 30_000} for _ in range(290)]).encode()
-    answer = await store.client.post("/v1/memories/import", content=body)
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
-    assert await store.count() == 0
+async def test_more_than_8_mb_is_a_job_too(store: Store) -> None:
+    items = [{"content": f"{n}" + "x" * 30_000} for n in range(290)]
+    answer = await store.client.post("/v1/memories/import", content=json.dumps(items).encode())
+    assert answer.status_code == 202
+    job = await finished(store, answer.headers["location"])
+    assert (job["imported"], job["read_bytes"]) == (290, job["body_bytes"])
 
 
 async def test_a_gzip_file_is_read_and_a_bomb_is_refused(store: Store) -> None:
@@ -107,7 +123,7 @@ async def test_a_gzip_file_is_read_and_a_bomb_is_refused(store: Store) -> None:
     assert (await send(store, small))["imported"] == 1
     bomb = gzip.compress(b'[{"memory":"' + b"x" * 40_000_000 + b'"}]')
     answer = await store.client.post("/v1/memories/import", content=bomb)
-    assert answer.status_code == 413
+    assert (answer.status_code, answer.json()["code"]) == (413, "compression_bomb")
     assert await store.count() == 1
 
 

@@ -5,6 +5,7 @@ import logging
 import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from engram.embedding.probe import probe
 from engram.embedding.provider import ProviderError
 from engram.errors import UsageError
+from engram_cli.bench.fake_faults import FaultKind
 from engram_cli.bench.fake_provider import FakeProvider
 from engram_cli.bench.fake_replies import vector
 from tests.support.providers import SECRET, WIRE, open_against
@@ -26,7 +28,12 @@ BROKEN = [
     "html", "truncated", "huge", "short_batch", "long_batch", "duplicate_index", "string_index",
     "missing_index", "wrong_dimension", "all_nan", "not_json", "no_data",
 ]  # fmt: skip
-ONE_BAD_ROW = {"nan": "not finite", "zero": "zero norm", "overflow": "overflows float16"}
+ONE_BAD_ROW = {
+    "nan": "not finite", "zero": "zero norm", "overflow": "overflows float16",
+    "text_row": "not finite",
+}  # fmt: skip
+SLOW = {"hang": {}, "drip": {"over_s": 60.0}}
+LOST = ["reset", "cut"]
 
 
 @pytest.fixture
@@ -51,6 +58,11 @@ async def refusal(provider, texts=TEXTS) -> ProviderError:
 def assert_right(embedded, texts=TEXTS) -> None:
     expected = np.stack([vector(text, 32) for text in texts])
     np.testing.assert_allclose(embedded.vectors, expected, atol=1e-6)
+
+
+def test_every_fault_of_the_fake_is_gone_through_here():
+    covered = {"status", "shuffled", *BROKEN, *ONE_BAD_ROW, *SLOW, *LOST}
+    assert covered == set(get_args(FaultKind))
 
 
 @pytest.mark.parametrize("detail", [True, False], ids=["with words", "without words"])
@@ -122,12 +134,14 @@ async def test_a_lone_bad_vector_is_an_error(provider, fake, kind):
     assert (await refusal(provider, TEXTS[:1])).error_class == "contract"
 
 
-async def test_numbers_written_as_text_spoil_only_their_row(provider, fake):
-    fake.script("text_row")
-    assert list((await provider.embed(TEXTS, "document")).bad) == [0]
+async def test_a_text_whose_vector_is_always_bad_is_named_wherever_it_stands(provider, fake):
+    fake.script("zero", only="third", times=None)
+    assert list((await provider.embed(TEXTS, "document")).bad) == [2]
+    assert list((await provider.embed(TEXTS[2:], "document")).bad) == [0]
+    assert_right(await provider.embed(TEXTS[:2], "document"), TEXTS[:2])
 
 
-@pytest.mark.parametrize("kind", ["reset", "cut"])
+@pytest.mark.parametrize("kind", LOST)
 async def test_a_lost_connection_is_a_connection_error_asked_once(provider, fake, kind):
     fake.script(kind)
     assert (await refusal(provider)).error_class == "connection"
@@ -140,14 +154,27 @@ async def test_nobody_listening_is_a_connection_error(provider, fake):
     assert (await refusal(provider)).error_class == "connection"
 
 
+async def test_a_429_without_retry_after_is_a_rate_limit_all_the_same(provider, fake):
+    fake.script("status", status=429)
+    error = await refusal(provider)
+    assert (error.error_class, error.retry_after_s) == ("rate_limited", None)
+
+
+async def test_a_reply_that_drips_in_but_comes_in_time_is_taken(provider, fake):
+    fake.script("drip", over_s=0.5)
+    started = asyncio.get_running_loop().time()
+    assert_right(await provider.embed(TEXTS, "document"))
+    assert asyncio.get_running_loop().time() - started >= 0.5
+
+
 @pytest.mark.parametrize("name", WIRE)
-@pytest.mark.parametrize("kind", ["hang", "trickle"])
+@pytest.mark.parametrize("kind", SLOW)
 async def test_a_server_that_takes_too_long_is_a_timeout_asked_once(fake, name, kind):
     provider = open_against(name, fake, timeout_s=10.0)
     await provider.embed(["import what is imported lazily"], "document")
     await provider.close()
     impatient = open_against(name, fake, timeout_s=0.3)
-    fake.script(kind)
+    fake.script(kind, **SLOW[kind])
     started = asyncio.get_running_loop().time()
     error = await refusal(impatient)
     assert error.error_class == "timeout"

@@ -15,12 +15,14 @@ from engram_cli.options import AsJson
 # Name -> "module:function"; the function takes the remaining arguments and whether to write JSON,
 # and returns the exit code. This is the registration point of benchmarks.
 BENCHES: Final[Mapping[str, str]] = {
+    "dedup": "engram_cli.bench.dedup:run",
     "e2e": "engram_cli.bench.e2e:run",
     "freshness": "engram_cli.bench.freshness:run",
     "lanes": "engram_cli.bench.lanes:run",
     "provider": "engram_cli.bench.provider:run",
     "search": "engram_cli.bench.search:run",
     "rss": "engram_cli.bench.rss:run",
+    "import": "engram_cli.bench.imports:run",
 }
 
 Bench = Callable[[list[str], bool], int]
@@ -37,7 +39,8 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Which one: e2e, freshness, lanes, provider, search or rss."
+            metavar="NAME",
+            help="Which one: dedup, e2e, freshness, import, lanes, provider, search or rss.",
         ),
     ],
     quick: Annotated[

@@ -77,7 +77,7 @@ async def _play(where: Stage, *, quiet: bool) -> dict[str, Any]:
 def _shown_by(update: Callable[[str, int, int], None]) -> Callable[[Progress], None]:
     def show(progress: Progress) -> None:
         if progress.embedded is None:
-            update(f"stored {progress.stored:,}", progress.answered, progress.read)
+            update(f"stored {progress.stored:,}", progress.read, progress.read)
         else:
             update(
                 f"embedded {progress.embedded:,} of {progress.to_embed:,}",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from engram.client.types import ImportOptions
-    from engram_cli.import_run import Progress
+    from engram_cli.import_run import ImportRun, Progress, TakeError
 
 ShowProgress = Callable[["Progress"], None]
-Strategy = Literal["skip"]
+Strategy = Literal["skip", "merge", "replace"]
 _SHOWN_ERRORS: Final = 10
 
 
@@ -33,12 +35,12 @@ def register(app: typer.Typer) -> None:
     app.command("import")(import_files)
 
 
-def import_files(
+def import_files(  # noqa: PLR0913, PLR0917 - an option of the command is an argument here
     files: Annotated[
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="Export files, gzipped or not; - is standard input.",
+            help="Export files or folders, gzipped or not; - is standard input.",
         ),
     ],
     format_: Annotated[
@@ -50,16 +52,36 @@ def import_files(
     strategy: Annotated[
         Strategy, typer.Option(help="What becomes of items that are there already.")
     ] = "skip",
+    revive: Annotated[
+        bool, typer.Option("--revive", help="Store anew what was deleted here.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, but store nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return once all is embedded.")] = False,
+    errors_to: Annotated[
+        str | None,
+        typer.Option(
+            "--errors-to", metavar="PATH", help="Write every error there; or `beside` the file."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import memories from export files of other systems, or of another engram."""
+    if strategy == "replace" and len(files) > 1:
+        raise UsageError(
+            "usage",
+            "The second file would replace what the first one brought.",
+            cure="Import one file at a time with --strategy replace.",
+        )
     options: ImportOptions = {"strategy": strategy, "dry_run": dry_run}
     if namespace is not None:
         options["namespace"] = namespace
-    with _opened(files) as streams, _bar(files, quiet=as_json) as show:
-        work = _import(streams, options, format_, show, wait=wait and not dry_run)
+    how = {"format": format_, "revive": revive}
+    with (
+        _opened(files) as streams,
+        _errors(errors_to) as take,
+        _bar(files, quiet=as_json) as show,
+    ):
+        work = _import(streams, options, how, (show, take), wait=wait and not dry_run)
         report = asyncio.run(work)
     output.show(report, as_json=as_json, people=lambda: _show_report(report, dry_run=dry_run))
     if report["failed"]:
@@ -69,8 +91,8 @@ def import_files(
 async def _import(
     streams: Sequence[tuple[str, BinaryIO]],
     options: ImportOptions,
-    format_: str | None,
-    show: ShowProgress,
+    how: dict[str, Any],
+    told: tuple[ShowProgress, TakeError | None],
     *,
     wait: bool,
 ) -> dict[str, Any]:
@@ -79,8 +101,24 @@ async def _import(
     from engram_cli.import_run import ImportRun
 
     target = resolve_target()
+    show, take = told
     async with AsyncClient(target.url, target.api_key, 120.0) as client:
-        return await ImportRun(client, options, format_, show).run(streams, wait=wait)
+        run = ImportRun(client, options, on_progress=show, on_error=take, **how)
+        with _say_what_goes_on(run):
+            return await run.run(streams, wait=wait)
+
+
+@contextlib.contextmanager
+def _say_what_goes_on(run: ImportRun) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        if run.job is not None:
+            output.note(
+                f"The server goes on with it: engram imports show {run.job}, "
+                f"or engram imports cancel {run.job}."
+            )
+        raise
 
 
 @contextlib.contextmanager
@@ -93,21 +131,54 @@ def _open(path: Path, stack: contextlib.ExitStack) -> BinaryIO:
     if str(path) == "-":
         return _seekable(sys.stdin.buffer, stack)
     try:
+        if path.is_dir():
+            return _packed(path, stack)
         return stack.enter_context(path.open("rb"))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UsageError("unreadable_file", f"{path} cannot be read: {reason}.") from error
 
 
+def _packed(folder: Path, stack: contextlib.ExitStack) -> BinaryIO:
+    # The server reads archives: what belongs together is sent, and reported, as one.
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    with tarfile.open(fileobj=copy, mode="w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.add(path, path.relative_to(folder).as_posix())
+    copy.seek(0)
+    return cast("BinaryIO", copy)
+
+
 def _seekable(stream: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
-    # Reading needs two passes. Copied here, in the main thread, so that Ctrl-C ends it: a worker
-    # thread that waits for a silent pipe could not be interrupted.
+    # A try that failed is begun anew. Copied here, in the main thread, so that Ctrl-C ends it: a
+    # worker thread that waits for a silent pipe could not be interrupted.
     if stream.seekable():
         return stream
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     shutil.copyfileobj(stream, copy)
     copy.seek(0)
     return cast("BinaryIO", copy)
+
+
+@contextlib.contextmanager
+def _errors(chosen: str | None) -> Iterator[TakeError | None]:
+    """Write every error as one line of JSON; a file without any makes no file of errors."""
+    if chosen is None:
+        yield None
+        return
+    from engram_cli.import_run import errors_path
+
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, Any] = {}
+
+        def take(name: str, error: Mapping[str, Any]) -> None:
+            path = errors_path(name, chosen)
+            if path not in opened:
+                opened[path] = stack.enter_context(path.open("w", encoding="utf-8"))
+            opened[path].write(json.dumps({"file": name, **error}) + "\n")
+
+        yield take
 
 
 @contextlib.contextmanager
@@ -119,19 +190,26 @@ def _bar(files: Sequence[Path], *, quiet: bool) -> Iterator[ShowProgress]:
     console = output.console(stderr=True)
     total_bytes = sum(path.stat().st_size for path in files if path.is_file())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=total_bytes or None)
-        yield lambda progress: _update(bar, task, progress)
+        task = bar.add_task("sending", total=total_bytes or None)
+        yield lambda progress: _update(bar, task, progress, total_bytes)
 
 
-def _update(bar: Any, task: TaskID, progress: Progress) -> None:
+def _update(bar: Any, task: TaskID, progress: Progress, total_bytes: int) -> None:
     elapsed_s = bar.tasks[0].elapsed or 0.0
-    rate = progress.answered / elapsed_s if elapsed_s else 0.0
-    text = f"read {progress.read:,}  stored {progress.stored:,}  {rate:,.0f}/s"
-    if progress.embedded is None:
-        bar.update(task, description=text, completed=progress.read_bytes)
-        return
-    text = f"stored {progress.stored:,}  embedded {progress.embedded:,} of {progress.to_embed:,}"
-    bar.update(task, description=text, completed=progress.embedded, total=progress.to_embed)
+    eta = f"  {progress.eta_s:,.0f} s left" if progress.eta_s else ""
+    if progress.embedded is not None:
+        text = (
+            f"stored {progress.stored:,}  embedded {progress.embedded:,} of {progress.to_embed:,}"
+        )
+        done, total = progress.embedded, progress.to_embed
+    elif progress.body_bytes:
+        rate = progress.read / elapsed_s if elapsed_s else 0.0
+        text = f"read {progress.read:,}  stored {progress.stored:,}  {rate:,.0f}/s"
+        done, total = progress.read_bytes, progress.body_bytes
+    else:
+        text = f"sending  stored {progress.stored:,}"
+        done, total = progress.sent_bytes, total_bytes
+    bar.update(task, description=text + eta, completed=done, total=total or None)
 
 
 def _show_report(report: Mapping[str, Any], *, dry_run: bool) -> None:
@@ -139,12 +217,15 @@ def _show_report(report: Mapping[str, Any], *, dry_run: bool) -> None:
 
     counts = ", ".join(f"{count:,} {name}" for name, count in totals(report))
     output.line(f"{report['format']}: {counts}{' (dry run: nothing stored)' if dry_run else ''}")
+    if report.get("archived"):
+        undo = "" if dry_run else f"; engram imports restore {report['import_id']} undoes it"
+        output.line(f"{report['archived']:,} memories replaced{undo}")
     for warning in report["warnings"]:
         output.line(f"warning: {warning}", "yellow")
     for error in report["errors"][:_SHOWN_ERRORS]:
         output.line(f"{_place(error)}: {error['detail']} [{error['code']}]", "red")
     if (further := len(report["errors"]) - _SHOWN_ERRORS) > 0:
-        output.line(f"{further:,} more are listed with --json.", "red")
+        output.line(f"{further:,} more are listed with --json or --errors-to.", "red")
 
 
 def _place(error: Mapping[str, Any]) -> str:
