@@ -15,6 +15,8 @@ log = structlog.get_logger(__name__)
 
 # A workspace is refused at a quarter of what closes the door for everybody.
 _WORKSPACE_SHARE = 4
+# Import jobs wait at an eighth: half of what closes the door for one workspace.
+_IMPORT_SHARE = 8
 _SAMPLE_S = 1.0
 _RETRY_QUEUE_S = 1.0
 _RETRY_OUTBOX_S = 5.0
@@ -35,6 +37,8 @@ class Admission:
         self._total = 0
         self._outbox = 0
         self._outbox_by_workspace: dict[UUID, int] = {}
+        self._room = asyncio.Event()
+        self._room.set()
 
     def enter(self, workspace: UUID, memories: int) -> None:
         """Count memories in.
@@ -69,6 +73,14 @@ class Admission:
         if self._outbox >= self._outbox_limit:
             raise _busy("outbox", "The server has", _RETRY_OUTBOX_S)
 
+    async def room_for_import(self) -> None:
+        """Return when an import job may write its next batch.
+
+        A job is never refused and takes no part of the queue: it waits here. It stops long before
+        publishers are refused, so that what it announces never closes the door on them.
+        """
+        await self._room.wait()
+
     async def run(self, pool: Pool) -> None:
         """Sample the outbox until cancelled."""
         while True:
@@ -82,6 +94,10 @@ class Admission:
         """Measure the outbox once."""
         async with pool.acquire() as connection:
             self._outbox, oldest_s = await outbox.depth(connection, self._outbox_limit)
+            if self._outbox < max(1, self._outbox_limit // _IMPORT_SHARE):
+                self._room.set()
+            else:
+                self._room.clear()
             deep = self._outbox >= self._outbox_limit // _WORKSPACE_SHARE
             self._outbox_by_workspace = await outbox.depth_by_workspace(connection) if deep else {}
         metrics.OUTBOX_LINES.set(self._outbox)

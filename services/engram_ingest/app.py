@@ -8,7 +8,17 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from engram import metrics
-from engram_ingest import dead_letters, imports, memories, problems, searches, workspace
+from engram_ingest import (
+    audit,
+    dead_letters,
+    export,
+    import_jobs,
+    imports,
+    memories,
+    problems,
+    searches,
+    workspace,
+)
 from engram_ingest.bodies import PATIENCE_S
 from engram_ingest.doors import Doors
 from engram_ingest.search import Searcher
@@ -40,7 +50,16 @@ def build_app(
     app.state.body_patience_s = body_patience_s
     problems.install(app)
     # Before /v1/memories/{memory_id}: "import" and "search" are no ids.
-    for module in (searches, imports, memories, workspace, dead_letters):
+    for module in (
+        searches,
+        imports,
+        memories,
+        workspace,
+        dead_letters,
+        export,
+        audit,
+        import_jobs,
+    ):
         app.include_router(module.router)
     app.middleware("http")(_measured)
     return app

@@ -38,6 +38,24 @@ async def read_body(request: Request, max_bytes: int = SMALL_BYTES) -> bytes:
         UnsupportedMediaError: it is compressed.
         MalformedError: the client went away in the middle.
     """
+    check_body(request, max_bytes)
+    patience_s: float = request.app.state.body_patience_s
+    try:
+        async with asyncio.timeout(patience_s):
+            return await _collect(request, max_bytes)
+    except TimeoutError:
+        raise too_slow(patience_s) from None
+    except ClientDisconnect:
+        raise cut_off() from None
+
+
+def check_body(request: Request, max_bytes: int) -> None:
+    """Refuse a body by what its headers say of it.
+
+    Raises:
+        UnsupportedMediaError: it is compressed.
+        TooLargeError: it announces more than ``max_bytes``.
+    """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaError(
             "compressed_body",
@@ -45,17 +63,19 @@ async def read_body(request: Request, max_bytes: int = SMALL_BYTES) -> bytes:
             cure="Send plain JSON; `engram import FILE` reads gzip files.",
         )
     if _announced_bytes(request) > max_bytes:
-        raise _too_large(max_bytes)
-    patience_s: float = request.app.state.body_patience_s
-    try:
-        async with asyncio.timeout(patience_s):
-            return await _collect(request, max_bytes)
-    except TimeoutError:
-        raise SlowClientError(
-            "slow_client", f"The body took longer than {patience_s:g} s.", cure="Send it faster."
-        ) from None
-    except ClientDisconnect:
-        raise MalformedError("cut_off", "The body ended early.", cure="Send it again.") from None
+        raise too_large(max_bytes)
+
+
+def too_slow(patience_s: float) -> SlowClientError:
+    """Return the error for a client that keeps its body to itself."""
+    return SlowClientError(
+        "slow_client", f"The body took longer than {patience_s:g} s.", cure="Send it faster."
+    )
+
+
+def cut_off() -> MalformedError:
+    """Return the error for a client that went away in the middle."""
+    return MalformedError("cut_off", "The body ended early.", cure="Send it again.")
 
 
 def _announced_bytes(request: Request) -> int:
@@ -70,7 +90,7 @@ async def _collect(request: Request, max_bytes: int) -> bytes:
     async for chunk in request.stream():
         size += len(chunk)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -85,7 +105,8 @@ async def read_json(request: Request, max_bytes: int = SMALL_BYTES) -> tuple[Any
     return strictjson.loads(body, max_bytes=max_bytes), body
 
 
-def _too_large(max_bytes: int) -> TooLargeError:
+def too_large(max_bytes: int) -> TooLargeError:
+    """Return the error for a body of more than ``max_bytes``."""
     return TooLargeError(
         "too_large",
         f"The body is larger than the {max_bytes:,} bytes this route reads.",

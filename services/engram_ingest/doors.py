@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,8 @@ from engram.storage.spaces import read_space
 from engram.storage.writing import Outcome
 from engram_ingest.authentication import Authenticator
 from engram_ingest.committer import Committer
+from engram_ingest.import_embedding import Embedding
+from engram_ingest.import_runner import ImportRunner
 
 _WAIT_S = 30.0
 _FIRST_LOOK_S = 0.005
@@ -36,12 +38,16 @@ class Doors:
     Attributes:
         service: the process; its pool is the worker's.
         pool: of the API role, under row-level security.
+        runner: works on import jobs.
+        embedding: counts how far their memories are embedded.
     """
 
     service: Service
     pool: Pool
     committer: Committer
     authenticator: Authenticator
+    runner: ImportRunner
+    embedding: Embedding = field(default_factory=Embedding)
 
     def arriving(
         self, workspace: UUID, memories: Sequence[NewMemory], strategy: Strategy

@@ -1,33 +1,29 @@
-"""The import route: up to 500 items of any known format, each accounted for in one report."""
+"""The import route: small bodies are answered at once, larger ones become a job."""
 
+import asyncio
 import copy
-import io
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from engram import metrics, strictjson
-from engram.domain.fields import FIELDS, FieldError, label
-from engram.domain.memory import NewMemory, decode_item, invalid
-from engram.errors import EngramError, Fault, InvalidError, MalformedError, TooLargeError
-from engram.importers.identity import Repeats
-from engram.importers.reading import read
-from engram.importers.record import Found
-from engram.importers.report import Outcome as Counted
-from engram.importers.report import Report
-from engram.importers.source import Limits
-from engram.storage.connection import Connection
+from engram.errors import EngramError, Fault, InvalidError
+from engram.storage import auditing, importing
+from engram.storage.connection import Connection, about
 from engram.storage.idempotency import Answer
 from engram.storage.writing import Outcome, Write, rehearse
-from engram_ingest import schemas
+from engram_ingest import import_schemas
 from engram_ingest.authentication import Principal
-from engram_ingest.bodies import IMPORT_BYTES, read_body
+from engram_ingest.bodies import IMPORT_BYTES
 from engram_ingest.dependencies import MemoryCaller, doors_of, json_response
+from engram_ingest.import_items import COUNTS, arrive, count, count_metrics
+from engram_ingest.import_options import Options, checked
+from engram_ingest.import_reading import Batch, NotSmallError, read_batch
+from engram_ingest.import_uploads import Incoming, Upload, headers_of, of_bytes
+from engram_ingest.import_views import report_of
 from engram_ingest.memories import (
     IdempotencyKey,
     check_idempotency_key,
@@ -37,195 +33,177 @@ from engram_ingest.memories import (
 
 router = APIRouter(tags=["import"])
 
-MAX_ITEMS = 500
-_STRATEGIES = ("skip",)
-_NATIVE_NAMES = frozenset(f.name for f in FIELDS)
-_COUNTED: dict[str, Counted] = {
-    "absorb": "duplicates",
-    "fold": "duplicates",
-    "present": "duplicates",
-    "clash": "duplicates",
-    "deleted": "skipped",
-}
+_ROUTE = "POST /v1/memories/import"
+# Parsing more than this is left to a thread, so that other requests go on.
+_PARSED_HERE_BYTES = 256 * 1024
+_WAIT_S = 25.0
+_LOOK_S = 0.05
 
 
-@dataclass(slots=True)
-class Options:
-    """How an import is to be done."""
+def _options(
+    request: Request,
+    strategy: Annotated[
+        str, Query(description="What becomes of what is there: skip, merge or replace.")
+    ] = "skip",
+    dry_run: Annotated[bool, Query(description="Report, but change nothing.")] = False,
+    namespace: Annotated[
+        str | None, Query(description="Put every item here; with replace: what is taken over.")
+    ] = None,
+    format: Annotated[  # noqa: A002 - the name in the contract
+        str | None, Query(description="Name of the format; default: detected.")
+    ] = None,
+    revive: Annotated[bool, Query(description="Store anew what was deleted here.")] = False,
+) -> Options:
+    return checked(
+        strategy,
+        dry_run=dry_run,
+        namespace=namespace,
+        format_name=format,
+        revive=revive,
+        content_type=request.headers.get("content-type", ""),
+    )
 
-    strategy: str = "skip"
-    dry_run: bool = False
-    namespace: str | None = None
-    format: str | None = None
-    wait: str | None = None
 
-
-@dataclass(slots=True)
-class Batch:
-    """A body that was read: what may be stored, and what could not be read."""
-
-    report: Report
-    taken: list[tuple[Found, NewMemory]] = field(default_factory=list)
-
-
-@router.post("/v1/memories/import", **schemas.body(schemas.ANY_EXPORT, schemas.REPORT))
+@router.post("/v1/memories/import", **import_schemas.import_body())
 async def import_memories(
     request: Request,
     caller: MemoryCaller,
+    options: Annotated[Options, Depends(_options)],
     idempotency_key: IdempotencyKey = None,
-    strategy: str = "skip",
-    dry_run: Annotated[bool, Query()] = False,
-    namespace: str | None = None,
-    format: str | None = None,  # noqa: A002 - the name in the contract
-    wait: str | None = None,
+    wait: Annotated[
+        str | None, Query(description="`embedded`: answer a small import when searchable.")
+    ] = None,
 ) -> Response:
-    """Import up to 500 items; broken ones never stop good ones."""
-    options = _checked(Options(strategy, dry_run, namespace, format, wait))
-    body = await read_body(request, IMPORT_BYTES)
-    batch = read_batch(body, options)
-    write = _as_write(request, caller, batch, idempotency_key, body)
+    """Import a file of any size; broken items never stop good ones."""
+    check_wait(wait)
+    key = check_idempotency_key(idempotency_key)
     doors = doors_of(request)
-    if dry_run:
+    incoming = Incoming(request, doors.service.settings.import_max_bytes)
+    body, small = await incoming.head(IMPORT_BYTES)
+    if not small:
+        return await _as_job(request, caller, options, key, incoming.pieces())
+    try:
+        batch = await _read(body, caller, options)
+    except NotSmallError:
+        return await _as_job(request, caller, options, key, of_bytes(body))
+    if options.strategy == "replace":
+        # A job even so: it is what can be restored. Only its answer does not wait.
+        return await _as_job(request, caller, options, key, of_bytes(body), wait=True)
+    write = _as_write(request, caller, batch, key, body, audited=not options.dry_run)
+    return await _at_once(request, write, options, wait)
+
+
+async def _read(body: bytes, caller: Principal, options: Options) -> Batch:
+    take = arrive(caller.workspace, options, options.plan())
+    if len(body) <= _PARSED_HERE_BYTES:
+        return read_batch(body, options, take)
+    return await asyncio.to_thread(read_batch, body, options, take)
+
+
+async def _at_once(request: Request, write: Write, options: Options, wait: str | None) -> Response:
+    doors = doors_of(request)
+    if options.dry_run:
         answer = await rehearse(doors.pool, write)
     else:
         answer = await doors.committer.submit(write)
-        _count(answer)
-    if wait and not dry_run:
-        await doors.wait_embedded(caller.workspace, [item.id for item in write.items])
+        if not answer.replayed:
+            count_metrics(orjson.loads(answer.body), "http")
+        if wait:
+            await doors.wait_embedded(write.workspace, [item.id for item in write.items])
     return json_response(answer.body, answer.status, replayed=answer.replayed)
 
 
-def _checked(options: Options) -> Options:
-    if options.strategy not in _STRATEGIES:
-        listed = ", ".join(_STRATEGIES)
-        raise invalid([Fault("/strategy", "unknown_strategy", f"must be one of {listed}")])
-    check_wait(options.wait)
-    try:
-        options.namespace = label(256)(options.namespace)
-    except FieldError as error:
-        raise invalid([Fault("/namespace", error.code, str(error))]) from None
-    return options
-
-
-def read_batch(body: bytes, options: Options) -> Batch:
-    """Read a body of any known format and check every item.
-
-    Raises:
-        MalformedError: no known shape.
-        TooLargeError: more than 500 items.
-        UsageError: an unknown format name.
-    """
-    founds, batch = _founds(body, options)
-    for found in founds:
-        if found.index >= MAX_ITEMS:
-            raise _too_many()
-        if found.item is None:
-            batch.report.fail(found, found.fault or Fault("", "unreadable", "cannot be read"))
-        else:
-            _take(batch, found, options)
-    return batch
-
-
-def _take(batch: Batch, found: Found, options: Options) -> None:
-    item = found.item or {}
-    if item.get("external_id") is None:
-        item = {**item, "external_id": found.external_id}
-    if options.namespace is not None:
-        item = {**item, "namespace": options.namespace}
-    try:
-        memory = decode_item(item, imported=True)
-    except InvalidError as error:
-        batch.report.fail(found, error.faults[0])
-    else:
-        batch.taken.append((found, memory))
-
-
-def _founds(body: bytes, options: Options) -> tuple[Any, Batch]:
-    items = _native_items(body) if options.format in (None, "native") else None
-    if items is not None:
-        return _native(items), Batch(Report("native"))
-    reading = read(io.BytesIO(body), format=options.format, limits=Limits(max_bytes=IMPORT_BYTES))
-    founds = list(itertools.islice(reading, MAX_ITEMS + 1))
-    return founds, Batch(Report(reading.format, reading.warnings))
-
-
-def _native_items(body: bytes) -> list[dict[str, Any]] | None:
-    """Return the items of a body that is plainly native: what a publisher's bulk load sends.
-
-    One pass of the fast reader; everything else, and everything doubtful, goes to the importers.
-    """
-    try:
-        value = strictjson.loads(body, max_bytes=IMPORT_BYTES)
-    except (MalformedError, TooLargeError):
-        return None
-    if isinstance(value, dict) and set(value) == {"memories"}:
-        value = value["memories"]
-    if not isinstance(value, list) or not value:
-        return None
-    plain = all(
-        isinstance(item, dict) and "content" in item and item.keys() <= _NATIVE_NAMES
-        for item in value
-    )
-    return value if plain and _says_native(value[0]) else None
-
-
-def _says_native(item: dict[str, Any]) -> bool:
-    return "created_at" not in item or "namespace" in item or "source" in item
-
-
-def _native(items: Sequence[dict[str, Any]]) -> Any:
-    repeats = Repeats("native")
-    for index, item in enumerate(items):
-        external_id = item.get("external_id") or repeats.id_for(item)
-        yield Found(index, None, item, None, str(external_id)[:512])
-
-
 def _as_write(
-    request: Request, caller: Principal, batch: Batch, key: str | None, body: bytes
+    request: Request,
+    caller: Principal,
+    batch: Batch,
+    key: str | None,
+    body: bytes,
+    *,
+    audited: bool,
 ) -> Write:
-    items = doors_of(request).arriving(
-        caller.workspace, [memory for _, memory in batch.taken], "skip"
-    )
+    started = time.perf_counter()
 
-    async def render(_: Connection, outcomes: Sequence[Outcome]) -> Answer | EngramError:
+    async def render(connection: Connection, outcomes: Sequence[Outcome]) -> Answer | EngramError:
         # A transaction that lost a race is rendered again: each time on a copy.
         report = copy.deepcopy(batch.report)
-        for (found, _memory), outcome in zip(batch.taken, outcomes, strict=True):
-            _report(report, found, outcome)
-        return Answer(200, orjson.dumps(report.as_json()))
+        for (found, _item), outcome in zip(batch.taken, outcomes, strict=True):
+            if outcome.decision is None:
+                report.fail(found, outcome.refusal or Fault("", "refused_by_store", "was refused"))
+            else:
+                count(report, outcome.item, outcome.decision)
+        said = report.as_json()
+        if audited:
+            await auditing.record(
+                connection,
+                auditing.Entry(
+                    caller.workspace,
+                    caller.key_id,
+                    "import.finished",
+                    counts={name: said[name] for name in COUNTS if said[name]},
+                    format=said["format"],
+                    duration_s=round(time.perf_counter() - started, 3),
+                ),
+            )
+        return Answer(200, orjson.dumps(said))
 
-    query = str(request.query_params)
     return Write(
         caller.workspace,
-        items,
+        tuple(item for _, item in batch.taken),
         caller.key_id,
         render,
-        check_idempotency_key(key),
-        request_hash("POST /v1/memories/import", query, body),
+        key,
+        request_hash(_ROUTE, str(request.query_params), body),
     )
 
 
-def _report(report: Report, found: Found, outcome: Outcome) -> None:
-    memory = outcome.item.memory
-    if outcome.decision is None:
-        report.fail(found, outcome.refusal or Fault("", "refused_by_store", "was refused"))
-    elif outcome.decision.kind == "insert":
-        superseded = memory.state == "superseded"
-        report.add("superseded" if superseded else "imported", memory.namespace)
-    else:
-        report.add(_COUNTED[outcome.decision.kind], memory.namespace)
+async def _as_job(
+    request: Request,
+    caller: Principal,
+    options: Options,
+    key: str | None,
+    pieces: AsyncIterator[bytes],
+    *,
+    wait: bool = False,
+) -> Response:
+    doors = doors_of(request)
+    most = doors.service.settings.import_jobs_limit
+    query = f"{_ROUTE}?{request.query_params}"
+    upload = Upload(doors.pool, caller, options, most, key, query)
+    try:
+        answer = await upload.run(pieces)
+    finally:
+        doors.runner.wake()
+    if wait and not answer.replayed and (report := await _report_soon(request, caller, upload)):
+        answer = Answer(200, report)
+    response = json_response(answer.body, answer.status, replayed=answer.replayed)
+    job = Answer(202, orjson.dumps({"id": str(upload.id)})) if answer.status == 200 else answer
+    response.headers.update(headers_of(job))
+    return response
 
 
-def _count(answer: Answer) -> None:
-    counts = orjson.loads(answer.body)
-    for outcome in ("imported", "updated", "duplicates", "superseded", "skipped", "failed"):
-        if counts[outcome]:
-            metrics.INGESTED.labels("http", outcome).inc(counts[outcome])
-
-
-def _too_many() -> TooLargeError:
-    return TooLargeError(
-        "too_many_items",
-        f"The body holds more than {MAX_ITEMS} items; nothing of it was stored.",
-        cure="Send it in parts, or use `engram import FILE`, which does.",
-    )
+async def _report_soon(request: Request, caller: Principal, upload: Upload) -> bytes | None:
+    """Return the report of a small replacement, None when it waits behind others for too long."""
+    deadline = asyncio.get_running_loop().time() + _WAIT_S
+    while asyncio.get_running_loop().time() < deadline:
+        async with about(doors_of(request).pool, [caller.workspace]) as connection:
+            job = await importing.show(connection, caller.workspace, upload.id)
+            if job.state == "done":
+                errors = await importing.errors(connection, job.workspace, job.id, -1, 100)
+                listed = [
+                    {
+                        "index": e.index,
+                        "line": e.line,
+                        "external_id": e.external_id,
+                        "code": e.code,
+                        "detail": f"{e.pointer} {e.detail}".strip(),
+                    }
+                    for e in errors
+                ]
+                return orjson.dumps({**report_of(job), "errors": listed})
+        if (problem := job.error) is not None:
+            raise InvalidError(problem["code"], problem["detail"], cure=problem["cure"])
+        if job.state == "cancelled":
+            return None
+        await asyncio.sleep(_LOOK_S)
+    return None

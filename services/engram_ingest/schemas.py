@@ -217,6 +217,21 @@ def _counts(*names: str) -> Schema:
 
 REPLAYED = _counts("replayed", "dropped")
 DISCARDED = _counts("discarded")
+AUDIT_PAGE = _page(
+    _object(
+        {
+            "id": _ID,
+            "actor": _STRING,
+            "action": _STRING,
+            "subject": _MAYBE,
+            "counts": {"type": "object"},
+            "format": _MAYBE,
+            "version": _STRING,
+            "duration_s": {"type": ["number", "null"]},
+            "at": _TIME,
+        }
+    )
+)
 PROBLEM = _object(
     {
         "type": _STRING,
@@ -233,8 +248,8 @@ PROBLEM = _object(
     ["type", "title", "status", "detail", "code", "errors"],
 )
 ANY_EXPORT: Schema = {
-    "description": 'A JSON array, or an object such as {"memories": […]}, of up to 500 items '
-    "in any format of docs/import.md.",
+    "description": 'A JSON array, an object such as {"memories": […]}, or a file of any other '
+    "format of docs/import.md.",
     "type": ["array", "object"],
 }
 
@@ -253,6 +268,14 @@ def answer(schema: Schema, status: int = 200) -> dict[str, Any]:
         "description": "Done",
         "content": {"application/json": {"schema": schema}},
     }
+    return documented
+
+
+def download(media_types: list[str]) -> dict[str, Any]:
+    """Return the documentation of a route that streams a document of one of these types."""
+    documented = problems()
+    content: Schema = {media_type: {"schema": _STRING} for media_type in dict.fromkeys(media_types)}
+    documented["responses"][200] = {"description": "Done", "content": content}
     return documented
 
 

@@ -17,6 +17,7 @@ from engram_ingest.app import build_app
 from engram_ingest.authentication import Authenticator
 from engram_ingest.committer import Committer
 from engram_ingest.doors import Doors
+from engram_ingest.import_runner import ImportRunner
 from engram_ingest.lane import CommandLane
 from engram_ingest.search import Searcher
 from engram_ingest.subscription import subscribe
@@ -58,10 +59,15 @@ async def open_doors(service: Service) -> AsyncIterator[tuple[FastAPI, CommandLa
     ) as pool:
         admission = Admission(settings.queue_limit, settings.outbox_limit)
         committer = Committer(pool, admission, service.relay.wake)
-        doors = Doors(service, pool, committer, Authenticator(service.pool))
+        runner = ImportRunner(
+            pool, service.pool, admission, service.relay.wake, settings.import_max_items
+        )
+        doors = Doors(service, pool, committer, Authenticator(service.pool), runner)
         searcher = Searcher(pool, service.spaces, settings.query_timeout_s)
         lane = CommandLane(doors)
-        async with background(committer.run(), admission.run(service.pool), lane.run()):
+        async with background(
+            committer.run(), admission.run(service.pool), lane.run(), runner.run()
+        ):
             yield build_app(doors, searcher), lane
 
 

@@ -94,7 +94,9 @@ FRESHNESS = Histogram(
 SEARCH_SECONDS = Histogram(
     "engram_search_seconds", "Duration of a search, by route.", ["route"], buckets=_SECONDS
 )
-EXPORTED = Counter("engram_exported_memories", "Memories that left in an export, by format.", ["format"])
+EXPORTED = Counter(
+    "engram_exported_memories", "Memories that left in an export, by format.", ["format"]
+)
 SWEEP_SECONDS = Histogram(
     "engram_sweep_seconds",
     "Duration of a sweep.",

@@ -58,6 +58,23 @@ def test_rss_compares_the_peaks_of_two_imports(capsys, monkeypatch):
     small, large = found["peak of importing 1 MB"], found["peak of importing 2 MB"]
     assert small["value"] > 20  # an interpreter with the client in it
     assert large["ratio"] == pytest.approx(large["value"] / small["value"], abs=1e-3)
+    assert found["peak of ingest, importing 2 MB"]["value"] > 20
+
+
+def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs(
+    capsys, monkeypatch
+):
+    monkeypatch.setattr(imports, "_QUICK_COUNT", 2_000)
+    monkeypatch.setattr(imports, "_WARM_UP", 600)
+    monkeypatch.setattr(imports, "_PARSED", 200)
+    found = figures(capsys, "import")
+    stored = found["a job of native NDJSON, stored"]
+    assert stored["ratio"] == pytest.approx(stored["value"] / stored["floor"], abs=1e-2)
+    assert (stored["target"], stored["params"]["memories"]) == (0.4, 1_000)
+    parsed = [figure for name, figure in found.items() if name.startswith("parsing ")]
+    assert len(parsed) == 6
+    assert all(figure["value"] > 0 for figure in parsed)
+    assert found["stored data is right"]["value"] == 2_600
 
 
 def test_lanes_compares_latencies_with_those_without_a_bulk_run(capsys, monkeypatch):

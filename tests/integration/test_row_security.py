@@ -95,6 +95,7 @@ async def filled(store: Store) -> str:
         }
         special = {
             "engram.merge": {"kind": "'repeat'"},
+            "engram.dedup_run": {"state": "'done'"},
             "engram.proposal": {"state": "'open'"},
             "engram.conflict": {"state": "'open'"},
             "engram.import_job": {"state": "'done'"},

@@ -2,45 +2,36 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from uuid import UUID, uuid4
+from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import httpx
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
+from engram_cli.bench.fake_replies import Vector
 from engram_cli.bootstrap import bootstrap
 from engram_cli.runtime.nats import NatsServer
 from engram_cli.runtime.ports import Ports
 from engram_cli.runtime.postgres import PostgresServer
 from engram_cli.runtime.service import ServiceProcess, ServiceSpec
+from tests.support.ledger import Ledger
 from tests.support.wait import eventually
 
+__all__ = ["Cluster", "Ledger", "cluster"]
+
 SETTLED_S = 60.0
-
-
-@dataclass(repr=False)
-class Ledger:
-    """What the client was told is durable: ids by the content it sent."""
-
-    accepted: dict[UUID, str] = field(default_factory=dict)
-
-    async def post(self, client: httpx.AsyncClient, content: str) -> None:
-        """Send one memory until it is accepted, always with the same key, and note its id."""
-        headers = {"Idempotency-Key": str(uuid4())}
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                answer = await client.post(
-                    "/v1/memories", json={"content": content}, headers=headers
-                )
-                if answer.status_code in (200, 201):
-                    self.accepted[UUID(answer.json()["id"])] = content
-                    return
-                assert answer.status_code in (429, 503), answer.text
-            await asyncio.sleep(0.05)  # the pace of a client's own retry
+GRACE_S = 20.0
+# Halves are kept: a stored vector differs from the one that was sent by rounding only.
+_ROUNDING = 2e-3
 
 
 @dataclass(repr=False)
@@ -51,6 +42,7 @@ class Cluster:
     nats: NatsServer
     services: dict[str, ServiceProcess]
     client: httpx.AsyncClient
+    logs: Path
     ledger: Ledger = field(default_factory=Ledger)
 
     async def restart(self, name: str) -> None:
@@ -61,13 +53,67 @@ class Cluster:
 
     async def kill9(self, name: str) -> None:
         """Kill a service as a crash would, and see it gone."""
-        import os
+        self._signal(name, signal.SIGKILL)
+        await self.services[name].wait()
 
-        service = self.services[name]
-        if service.pid is not None:
+    async def roll(self, name: str) -> None:
+        """Replace a service as a rolling restart does: SIGTERM, see it end, start, see it ready."""
+        assert await self.terminate(name) == 0, f"{name} did not end by itself"
+        await self.start(name)
+
+    async def terminate(self, name: str) -> int:
+        """Tell a service to stop, and return its exit code; it has 20 s like everywhere."""
+        self._signal(name, signal.SIGTERM)
+        async with asyncio.timeout(GRACE_S):
+            return await self.services[name].wait()
+
+    async def start(self, name: str, settings: Mapping[str, str] | None = None) -> None:
+        """Start a service that has ended, with other settings if so wished, and see it ready."""
+        if settings:
+            spec = self.services[name].spec
+            changed = replace(spec, env={**spec.env, **settings})
+            self.services[name] = ServiceProcess(changed, self.logs)
+        await self.services[name].start()
+        await self.services[name].ready()
+
+    def freeze(self, name: str) -> None:
+        """Stop a service in mid-flight (SIGSTOP), as a paused machine would be."""
+        self._signal(name, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen service go on from where it was."""
+        self._signal(name, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Freeze a service while inside."""
+        self.freeze(name)
+        try:
+            yield
+        finally:
+            self.thaw(name)
+
+    def _signal(self, name: str, how: signal.Signals) -> None:
+        pid = self.services[name].pid
+        if pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(service.pid, signal.SIGKILL)
-            await service.wait()
+                os.kill(pid, how)
+
+    async def metric(self, name: str, metric: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that a service shows now, 0 without any."""
+        url = self.services[name].spec.ready_url.replace("/readyz", "/metrics")
+        async with httpx.AsyncClient(timeout=10) as client:
+            text = (await client.get(url)).text
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+        return sum(
+            one.value
+            for one in samples
+            if one.name == metric and labels.items() <= one.labels.items()
+        )
+
+    def log_text(self, name: str) -> str:
+        """Return everything a service has logged."""
+        return (self.logs / f"{name}.log").read_text("utf-8", "replace")
 
     async def post_many(self, contents: Sequence[str], at_once: int = 32) -> None:
         """Send memories side by side, each until it is accepted."""
@@ -79,13 +125,13 @@ class Cluster:
 
         await asyncio.gather(*(one(content) for content in contents))
 
-    async def settled(self) -> None:
+    async def settled(self, timeout_s: float = SETTLED_S) -> None:
         """Wait until every accepted memory has its current vector, then check the promises."""
-        await eventually(self._all_embedded, SETTLED_S, 0.1)
+        await eventually(self._all_embedded, timeout_s, 0.1)
         await self.check()
 
     async def _all_embedded(self) -> bool:
-        missing = await self._fetchval(
+        missing = await self.fetchval(
             "SELECT count(*) FROM unnest($1::uuid[]) AS i (id) LEFT JOIN engram.memory m "
             "USING (id) LEFT JOIN engram_vec.space_1 v ON v.memory_id = i.id "
             "WHERE v.version IS DISTINCT FROM m.version",
@@ -95,57 +141,77 @@ class Cluster:
         return True
 
     async def check(self) -> None:
-        """Hold the store against the ledger with plain SQL: I1, I2 and I3."""
-        ids = list(self.ledger.accepted)
-        stored = await self._fetch("SELECT id, content FROM engram.memory WHERE id = ANY ($1)", ids)
-        assert {row["id"]: row["content"] for row in stored} == self.ledger.accepted
-        total = await self._fetchval("SELECT count(*) FROM engram.memory")
-        assert total == len(ids), "an unanswered request was stored twice"
-        doubles = await self._fetchval(
-            "SELECT count(*) FROM (SELECT memory_id FROM engram_vec.space_1 "
-            "GROUP BY memory_id HAVING count(*) <> 1) AS d"
+        """Hold the store against the ledger with plain SQL: I1, I2, I3 and I4."""
+        rows = await self.fetch("SELECT id, content FROM engram.memory WHERE state <> 'deleted'")
+        assert {row["id"]: row["content"] for row in rows} == self.ledger.accepted
+        gone = await self.fetch("SELECT id FROM engram.memory WHERE state = 'deleted'")
+        assert {row["id"] for row in gone} == self.ledger.deleted
+        vectors = await self.fetch("SELECT memory_id AS id FROM engram_vec.space_1")
+        assert sorted(row["id"] for row in vectors) == sorted(self.ledger.accepted)
+        stale = await self.fetchval(
+            "SELECT count(*) FROM engram_vec.space_1 v JOIN engram.memory m "
+            "ON m.id = v.memory_id AND m.version <> v.version"
         )
-        assert doubles == 0
-        orphans = await self._fetchval(
-            "SELECT count(*) FROM engram_vec.space_1 v LEFT JOIN engram.memory m "
-            "ON m.id = v.memory_id AND m.version = v.version WHERE m.id IS NULL"
-        )
-        assert orphans == 0
-        failures = await self._fetchval("SELECT count(*) FROM engram.embedding_failure")
+        assert stale == 0
+        failures = await self.fetchval("SELECT count(*) FROM engram.embedding_failure")
         assert failures == 0
+
+    async def check_vectors(self, right: Callable[[str], Vector]) -> None:
+        """See that each stored vector is the one of the text the client was told is there."""
+        rows = await self.fetch(
+            "SELECT memory_id AS id, embedding::text AS numbers FROM engram_vec.space_1"
+        )
+        for row in rows:
+            expected = right(self.ledger.accepted[row["id"]])
+            error = np.abs(np.array(json.loads(row["numbers"])) - expected).max()
+            assert error < _ROUNDING, f"{row['id']} has the vector of another text"
 
     async def lag(self) -> int:
         """Return how many outbox lines and accepted memories without a vector there are."""
         return int(
-            await self._fetchval(
+            await self.fetchval(
                 "SELECT (SELECT count(*) FROM engram.outbox) + (SELECT count(*) "
                 "FROM engram.memory m LEFT JOIN engram_vec.space_1 v ON v.memory_id = m.id "
                 "WHERE v.memory_id IS NULL)"
             )
         )
 
-    async def _fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+    async def fetch(self, sql: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run plain SQL as the superuser, whom no policy hides anything from."""
         connection = await asyncpg.connect(self.postgres.superuser_dsn("engram"))
         try:
             return await connection.fetch(sql, *arguments)
         finally:
             await connection.close()
 
-    async def _fetchval(self, sql: str, *arguments: object) -> object:
-        return (await self._fetch(sql, *arguments))[0][0]
+    async def fetchval(self, sql: str, *arguments: object) -> Any:
+        """Return the first value of the first row."""
+        return (await self.fetch(sql, *arguments))[0][0]
 
 
 @contextlib.asynccontextmanager
 async def cluster(
-    postgres: PostgresServer, nats: NatsServer, logs: Path, names: Sequence[str] = ()
+    postgres: PostgresServer,
+    nats: NatsServer,
+    logs: Path,
+    names: Sequence[str] = ("ingest", "embedder", "curator"),
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Bootstrap a store on two servers and run services against it as processes."""
+    """Bootstrap a store on two servers and run services against it as processes.
+
+    Args:
+        postgres: empty but for the schema.
+        nats: empty.
+        logs: folder of the services' logs.
+        names: of the services; a second embedder is called ``embedder-2``.
+        settings: further variables, for all of them.
+    """
     ports = Ports()
-    port, env = ports.keep(), _env(postgres, nats)
-    made = await _bootstrapped(postgres, nats, env)
+    env = {**_env(postgres, nats), **(settings or {})}
+    port, made = ports.keep(), await _bootstrapped(postgres, nats, env)
     services = {
         name: _service(name, (port if name == "ingest" else ports.keep(), ports.keep()), env, logs)
-        for name in names or ("ingest", "embedder", "curator")
+        for name in names
     }
     headers = {"Authorization": f"Bearer {made}"}
     try:
@@ -154,16 +220,13 @@ async def cluster(
         await asyncio.gather(*(service.ready() for service in services.values()))
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as client:
-            yield Cluster(postgres, nats, services, client)
+            yield Cluster(postgres, nats, services, client, logs)
     finally:
         await asyncio.gather(*(service.stop() for service in services.values()))
         ports.release()
 
 
 async def _bootstrapped(postgres: PostgresServer, nats: NatsServer, env: dict[str, str]) -> str:
-    import os
-    from unittest.mock import patch
-
     with patch.dict(os.environ, env):
         made = await bootstrap(postgres.database_url, nats.nats_url)
     assert made.api_key
@@ -182,7 +245,7 @@ def _service(name: str, ports: tuple[int, int], env: dict[str, str], logs: Path)
     port, ops_port = ports
     spec = ServiceSpec(
         name=name,
-        argv=(sys.executable, "-m", "engram_cli", "run", name),
+        argv=(sys.executable, "-m", "engram_cli", "run", name.partition("-")[0]),
         env={**env, "ENGRAM_PORT": str(port), "ENGRAM_OPS_PORT": str(ops_port)},
         ready_url=f"http://127.0.0.1:{ops_port}/readyz",
     )

@@ -1,64 +1,64 @@
-"""``engram import``: files are streamed in batches and come back as one report."""
+"""``engram import``: files are sent as they stand, jobs are followed, one report comes back."""
 
 import gzip
 import io
 import json
-import threading
 
 import pytest
 
 from engram_cli import main
-from tests.unit.http_stub import problem, serving
+from tests.unit.http_stub import DROP, problem, serving
+
+COUNTS = ("imported", "updated", "duplicates", "superseded", "skipped", "failed")
+JOB = "/v1/imports/0199"
+ERROR = {"index": 3, "line": 4, "external_id": None, "code": "bad", "detail": "/content is bad"}
+ERROR_LINE = {**ERROR, "pointer": "/content", "detail": "is bad"}
 
 
-class Ingest:
-    """Answers like the import door: a content of ``bad`` fails, everything else is imported."""
+def report(imported=0, failed=0, **counts):
+    return {
+        "format": "native",
+        "received": imported + failed + sum(counts.values()),
+        **dict.fromkeys(COUNTS, 0),
+        "imported": imported,
+        "failed": failed,
+        **counts,
+        "by_namespace": {"global": imported} if imported else {},
+        "warnings": [],
+    }
 
-    def __init__(self):
-        self.lock, self.running, self.most_running = threading.Lock(), 0, 0
-        self.items = []
 
-    def answer(self, asked):
-        with self.lock:
-            self.running += 1
-            self.most_running = max(self.most_running, self.running)
-        items = [json.loads(line) for line in asked.body.splitlines()]
-        errors = [
-            {"index": n, "line": n + 1, "external_id": None, "code": "bad", "detail": "is bad"}
-            for n, item in enumerate(items)
-            if item["content"] == "bad"
-        ]
-        with self.lock:
-            self.items += items
-            self.running -= 1
-        counts = dict.fromkeys(("updated", "duplicates", "superseded", "skipped"), 0)
-        report = {
-            "format": "native",
-            "received": len(items),
-            "imported": len(items) - len(errors),
-            "failed": len(errors),
-            "by_namespace": {"global": len(items) - len(errors)},
-            "warnings": [],
-            "errors": errors,
-            **counts,
-        }
-        return 200, report
+def small(imported=0, failed=0, errors=()):
+    return 200, {**report(imported, failed), "errors": list(errors)}
+
+
+def job(state, imported=0, failed=0, **more):
+    whole = {
+        "id": "0199",
+        "state": state,
+        "strategy": "skip",
+        **report(imported, failed),
+        "archived": 0,
+        "embedded": 0,
+        "pending": 0,
+        "body_bytes": 10,
+        "read_bytes": 5,
+        "eta_s": 1.0,
+        "error": None,
+        **more,
+    }
+    return (202 if state == "queued" else 200), whole
 
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
     monkeypatch.setenv("ENGRAM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("engram_cli.import_run._POLL_S", 0.001)
+    monkeypatch.setattr("engram_cli.embedded_wait._POLL_S", 0.001)
     with serving() as running:
         monkeypatch.setenv("ENGRAM_URL", running.url)
         monkeypatch.setenv("ENGRAM_API_KEY", "secret")
         yield running
-
-
-@pytest.fixture
-def ingest(stub):
-    door = Ingest()
-    stub.answer = door.answer
-    return door
 
 
 @pytest.fixture
@@ -72,121 +72,173 @@ def run_json(capsys):
     return run
 
 
-def lines(path, items):
-    path.write_text("".join(json.dumps(item) + "\n" for item in items))
-    return path
+@pytest.fixture
+def path(tmp_path):
+    made = tmp_path / "x.jsonl"
+    made.write_text('{"content": "x"}\n')
+    return made
 
 
-def test_a_large_file_goes_in_batches_and_every_item_arrives_once(ingest, stub, run_json, tmp_path):
-    items = [{"content": f"memory {n}", "user_id": "alice"} for n in range(2345)]
-    code, report = run_json("import", lines(tmp_path / "x.jsonl", items))
-    assert code == 0
-    assert (report["received"], report["imported"], report["failed"]) == (2345, 2345, 0)
-    assert report["by_namespace"] == {"global": 2345}
-    assert len(stub.asked) == 5
-    assert sorted(item["content"] for item in ingest.items) == sorted(i["content"] for i in items)
-    assert stub.asked[0].path == "/v1/memories/import?format=native&strategy=skip&dry_run=false"
+def test_a_file_is_sent_byte_for_byte_and_its_report_comes_back(stub, run_json, path):
+    data = b"".join(b'{"content": "memory %d"}\n' % n for n in range(40_000))
+    path.write_bytes(data)
+    stub.script(small(3, 1, [ERROR]))
+    code, said = run_json("import", path)
+    assert (code, said["imported"], said["errors"]) == (1, 3, [ERROR])
+    [asked] = stub.asked
+    assert asked.path == "/v1/memories/import?strategy=skip&dry_run=false"
+    assert asked.headers["content-type"] == "application/x-ndjson"
+    assert (asked.headers["content-length"], asked.body == data) == (str(len(data)), True)
 
 
-def test_every_item_carries_its_source_and_an_external_id(ingest, run_json, tmp_path):
-    exported = {
-        "results": [
-            {"id": "m1", "memory": "Likes tea", "user_id": "alice", "created_at": "2026-01-01"},
-            {"id": "m2", "memory": "Likes coffee", "user_id": "alice"},
-        ]
-    }
-    (tmp_path / "mem0.json").write_text(json.dumps(exported))
-    code, report = run_json("import", tmp_path / "mem0.json")
-    assert (code, report["format"]) == (0, "mem0")
-    assert [(i["source"], i["external_id"], i["content"]) for i in ingest.items] == [
-        ("mem0", "m1", "Likes tea"),
-        ("mem0", "m2", "Likes coffee"),
-    ]
-
-
-def test_repeats_without_ids_stay_apart_across_batches(ingest, run_json, tmp_path):
-    items = [{"content": "same", "user_id": "a"}] * 1001
-    run_json("import", lines(tmp_path / "x.jsonl", items))
-    assert len({item["external_id"] for item in ingest.items}) == 1001
-
-
-def test_errors_of_the_server_and_of_the_file_stand_at_the_files_own_lines(
-    ingest, run_json, tmp_path
-):
-    rows = [json.dumps({"content": f"memory {n}", "user_id": "a"}) for n in range(1200)]
-    rows[3] = "{broken"
-    rows[700] = json.dumps({"content": "bad", "user_id": "a"})
-    path = tmp_path / "x.jsonl"
-    path.write_text("\n".join(rows))
-    code, report = run_json("import", path)
-    assert code == 1
-    assert (report["received"], report["imported"], report["failed"]) == (1200, 1198, 2)
-    assert [(e["index"], e["line"]) for e in report["errors"]] == [(3, 4), (700, 701)]
-    assert report["errors"][1]["code"] == "bad"
-
-
-def test_several_files_make_one_report_whose_errors_name_their_file(ingest, run_json, tmp_path):
-    one = lines(tmp_path / "one.jsonl", [{"content": "fine", "user_id": "a"}])
-    two = lines(tmp_path / "two.jsonl", [{"content": "bad", "user_id": "a"}])
-    code, report = run_json("import", one, two)
-    assert (code, report["received"], report["failed"]) == (1, 2, 1)
-    assert [(e["file"], e["line"]) for e in report["errors"]] == [(str(two), 1)]
-
-
-def test_standard_input_and_gzip_are_read(ingest, run_json, monkeypatch):
-    data = gzip.compress(b'[{"content": "Likes tea", "user_id": "a"}]')
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-    code, report = run_json("import", "-")
-    assert (code, report["imported"]) == (0, 1)
-
-
-def test_options_reach_the_server(ingest, stub, run_json, tmp_path):
-    path = lines(tmp_path / "x.jsonl", [{"content": "x", "user_id": "a"}])
-    options = ("--strategy", "skip", "--dry-run", "--namespace", "user:b", "--format", "native")
-    assert run_json("import", path, *options)[0] == 0
+def test_options_reach_the_server(stub, run_json, path):
+    stub.script(small(1))
+    options = ("--strategy", "merge", "--dry-run", "--namespace", "user:b", "--format", "native")
+    assert run_json("import", path, *options, "--revive")[0] == 0
     assert stub.asked[0].path == (
-        "/v1/memories/import?format=native&strategy=skip&dry_run=true&namespace=user%3Ab"
+        "/v1/memories/import?strategy=merge&dry_run=true&namespace=user%3Ab&format=native"
+        "&revive=true"
     )
 
 
-def test_wait_returns_once_nothing_is_pending(ingest, stub, run_json, tmp_path, monkeypatch):
-    monkeypatch.setattr("engram_cli.embedded_wait._POLL_S", 0.001)
+def test_a_job_is_followed_to_its_end_and_its_errors_are_fetched(stub, run_json, path):
+    lines = json.dumps(ERROR_LINE).encode() + b"\n"
+    stub.script(job("queued"), job("running", 5), job("done", 7, 1, warnings=["w"]), (200, lines))
+    code, said = run_json("import", path)
+    assert (code, said["received"], said["imported"], said["warnings"]) == (1, 8, 7, ["w"])
+    assert said["errors"] == [ERROR]
+    assert list(said) == ["format", "received", *COUNTS, "by_namespace", "warnings", "errors"]
+    assert [asked.path for asked in stub.asked[1:]] == [JOB, JOB, f"{JOB}/errors"]
+
+
+def test_waiting_for_a_job_lasts_until_its_memories_are_embedded(stub, run_json, path):
+    pending = iter([job("done", 2, pending=1), job("done", 2, embedded=2)])
+
+    def answer(asked):
+        if asked.method == "POST":
+            return job("queued")
+        if asked.path == "/v1/workspace":
+            return 200, {"vectors": {"s": {"current": 2, "pending": 0, "dead": 0}}}
+        return (200, b"") if asked.path.endswith("/errors") else next(pending)
+
+    stub.answer = answer
+    assert run_json("import", path, "--wait")[0] == 0
+    assert list(pending) == []
+
+
+def test_wait_returns_once_nothing_is_pending(stub, run_json, path):
     pending = iter([2, 1, 0])
 
     def answer(asked):
         if asked.path == "/v1/workspace":
             return 200, {"vectors": {"s": {"current": 1, "pending": next(pending), "dead": 9}}}
-        return ingest.answer(asked)
+        return small(1)
 
     stub.answer = answer
-    path = lines(tmp_path / "x.jsonl", [{"content": "x", "user_id": "a"}])
     assert run_json("import", path, "--wait")[0] == 0
     assert list(pending) == []
 
 
-def test_people_get_a_summary_and_the_first_errors(ingest, capsys, tmp_path):
-    path = lines(tmp_path / "x.jsonl", [{"content": "bad", "user_id": "a"}] * 12)
+def test_a_job_that_fails_ends_the_command_with_its_reason(stub, capsys, path):
+    error = {"code": "malformed_json", "detail": "Not valid JSON.", "cure": "Export again."}
+    stub.script(job("queued"), job("failed", 40, error=error))
+    assert main.run(["import", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "40 items were read before" in said
+    assert "[malformed_json]" in said
+    stub.script(job("queued"), job("cancelled", 40))
+    assert main.run(["import", str(path)]) == 1
+    assert "[import_cancelled]" in capsys.readouterr().err
+
+
+def test_a_try_that_broke_off_is_begun_anew_from_the_first_byte(stub, run_json, path):
+    stub.script(DROP, small(1))
+    assert run_json("import", path)[0] == 0
+    assert [asked.headers["idempotency-key"] for asked in stub.asked] == [
+        stub.asked[0].headers["idempotency-key"]
+    ] * 2
+    assert stub.asked[1].body == path.read_bytes()
+
+
+def test_several_files_make_one_report_whose_errors_name_their_file(stub, run_json, path):
+    two = path.with_name("two.json")
+    two.write_text("[]")
+    stub.script(small(1), small(0, 1, [ERROR]))
+    code, said = run_json("import", path, two)
+    assert (code, said["received"], said["failed"]) == (1, 2, 1)
+    assert [(e["file"], e["line"]) for e in said["errors"]] == [(str(two), 4)]
+    assert stub.asked[1].headers["content-type"] == "application/octet-stream"
+
+
+def test_one_file_at_a_time_replaces(stub, capsys, path):
+    arguments = ["import", str(path), str(path), "--strategy", "replace"]
+    assert main.run(arguments) == 2
+    assert "would replace what the first one brought" in capsys.readouterr().err
+    assert stub.asked == []
+
+
+def test_standard_input_and_folders_are_sent(stub, run_json, monkeypatch, tmp_path):
+    stub.script(small(1))
+    data = gzip.compress(b'[{"content": "Likes tea", "user_id": "a"}]')
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert run_json("import", "-")[0] == 0
+    assert stub.asked[0].body == data
+    folder = tmp_path / "vault"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "a.md").write_text("a memory")
+    assert run_json("import", folder)[0] == 0
+    assert b"inner/a.md" in stub.asked[1].body
+    assert b"a memory" in stub.asked[1].body
+
+
+@pytest.mark.parametrize("where", ["beside", "named"])
+def test_errors_are_written_where_they_are_wanted(stub, run_json, path, where):
+    lines = json.dumps(ERROR_LINE).encode() + b"\n"
+    stub.script(job("queued"), job("done", 7, 1), (200, lines))
+    chosen = "beside" if where == "beside" else path.with_name("errors.ndjson")
+    assert run_json("import", path, "--errors-to", chosen)[0] == 1
+    written = path.with_name("x.jsonl.errors.ndjson") if where == "beside" else chosen
+    assert json.loads(written.read_text()) == {"file": str(path), **ERROR_LINE}
+    stub.script(small(1))
+    written.unlink()
+    assert run_json("import", path, "--errors-to", chosen)[0] == 0
+    assert not written.exists()
+
+
+def test_people_get_a_summary_and_the_first_errors(stub, capsys, path):
+    errors = [{**ERROR, "line": n + 1, "detail": "is bad"} for n in range(12)]
+    stub.script(small(0, 12, errors))
     assert main.run(["import", str(path)]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "native: 12 received, 12 failed"
     assert out[1] == "line 1: is bad [bad]"
-    assert out[-1] == "2 more are listed with --json."
+    assert out[-1] == "2 more are listed with --json or --errors-to."
     assert len(out) == 12
 
 
-def test_a_refusal_in_the_middle_ends_the_import_and_says_that_it_can_be_repeated(
-    ingest, stub, capsys, tmp_path
-):
-    def answer(asked):
-        return ingest.answer(asked) if not ingest.items else problem(401, "unknown_key")
+def test_people_are_told_how_a_replacement_is_undone(stub, capsys, path):
+    stub.script(job("queued"), job("done", 7, archived=5), (200, b""))
+    assert main.run(["import", str(path), "--strategy", "replace"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "5 memories replaced; engram imports restore 0199 undoes it"
 
-    stub.answer = answer
-    items = [{"content": f"memory {n}", "user_id": "a"} for n in range(3000)]
-    assert main.run(["import", str(lines(tmp_path / "x.jsonl", items))]) == 4
+
+def test_a_refusal_ends_the_import_and_says_that_it_can_be_repeated(stub, capsys, path):
+    stub.script(problem(401, "unknown_key"))
+    assert main.run(["import", str(path)]) == 4
     assert "run the same import again" in capsys.readouterr().err
 
 
-def test_a_file_of_no_known_shape_is_wrong_usage(ingest, capsys, tmp_path):
-    (tmp_path / "x.json").write_text('{"a": 1}')
-    assert main.run(["import", str(tmp_path / "x.json")]) == 2
-    assert "[unknown_format]" in capsys.readouterr().err
+def test_imports_are_listed_shown_cancelled_and_restored(stub, run_json, capsys):
+    _, one = job("done", 3, created_at="2026-01-01T00:00:00Z")
+    stub.script((200, {"items": [one], "next_cursor": None}))
+    assert run_json("imports", "list") == (0, {"items": [one]})
+    stub.script((200, one))
+    for verb, method, path in (
+        ("show", "GET", JOB), ("cancel", "POST", f"{JOB}/cancel"),
+        ("restore", "POST", f"{JOB}/restore"),
+    ):  # fmt: skip
+        assert run_json("imports", verb, "0199") == (0, one)
+        assert (stub.asked[-1].method, stub.asked[-1].path) == (method, path)
+    assert main.run(["imports", "show", "0199"]) == 0
+    assert "by_namespace" not in capsys.readouterr().out

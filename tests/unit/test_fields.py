@@ -157,7 +157,7 @@ def test_counts_and_states_take_only_what_the_columns_hold() -> None:
     assert code("access_count", -1) == "out_of_range"
     assert code("access_count", True) == "wrong_type"
     assert CHECKS["state"]("archived") == "archived"
-    for wrong in ("merged", "deleted", "staged", [], {}):
+    for wrong in ("absorbed", "deleted", "staged", [], {}):
         assert code("state", wrong) == "unknown_state"
 
 
@@ -167,5 +167,5 @@ def test_only_what_may_change_is_patchable() -> None:
         *("expires_at", "valid_until"),
     }
     assert {field.name for field in FIELDS if not field.writable} == {
-        *("updated_at", "last_accessed_at", "access_count", "state"),
+        *("updated_at", "last_accessed_at", "access_count", "reinforced_at", "state"),
     }

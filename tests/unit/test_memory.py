@@ -80,12 +80,26 @@ def test_an_unknown_name_is_shown_short_and_escaped() -> None:
 
 
 def test_only_an_import_carries_what_a_store_decides() -> None:
-    item = {"content": "x", "state": "archived", "access_count": 3, "id": "1", "version": 7}
+    named = "01990000-0000-7000-8000-000000000001"
+    item = {"content": "x", "state": "archived", "access_count": 3, "id": named, "version": 7}
     assert faults(decode_item, item) == {
         f"/{name}": "unknown_field" for name in ("state", "access_count", "id", "version")
     }
     memory = decode_item(item, imported=True)
-    assert (memory.state, memory.access_count) == ("archived", 3)
+    assert (memory.state, memory.access_count, str(memory.id)) == ("archived", 3, named)
+
+
+def test_a_merged_record_names_its_survivor_and_no_other_does() -> None:
+    survivor = "01990000-0000-7000-8000-000000000002"
+    merged = {"content": "x", "state": "merged", "merged_into": survivor}
+    assert str(decode_item(merged, imported=True).merged_into) == survivor
+    wrong = {"/merged_into": "wrong_survivor"}
+    for item in ({"content": "x", "state": "merged"}, {**merged, "state": "archived"}):
+        with pytest.raises(InvalidError) as refused:
+            decode_item(item, imported=True)
+        assert {fault.pointer: fault.code for fault in refused.value.faults} == wrong
+    with pytest.raises(InvalidError):
+        decode_item({"content": "x", "id": "m1"}, imported=True)
 
 
 def test_a_patch_names_something_and_nothing_that_stays() -> None:

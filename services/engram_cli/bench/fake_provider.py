@@ -12,47 +12,20 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import random
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
 
 from engram_cli.bench import fake_replies as replies
+from engram_cli.bench.fake_faults import Fault, FaultKind, Script
+from engram_cli.bench.fake_http import read_request, send
+from engram_cli.bench.fake_latency import Latency
 from engram_cli.bench.fake_limits import RateLimit
 from engram_cli.bench.fake_replies import Reply
 
-FaultKind = Literal[
-    "status", "hang", "reset", "html", "truncated", "cut", "huge", "short_batch", "long_batch",
-    "shuffled", "duplicate_index", "string_index", "missing_index", "wrong_dimension",
-    "nan", "zero", "overflow", "text_row", "all_nan", "not_json", "no_data", "trickle",
-]  # fmt: skip
-
-_MAX_BODY_BYTES: Final = 64 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One way to answer wrongly.
-
-    Attributes:
-        kind: what goes wrong; ``status`` answers with ``status``.
-        status: HTTP status of a ``status`` fault.
-        retry_after: value of its Retry-After header, None for no header.
-        detail: whether its body has what clients expect of an error.
-        location: value of its Location header, None for no header.
-        times: requests it applies to; None for all until ``clear``.
-    """
-
-    kind: FaultKind
-    status: int = 500
-    retry_after: str | None = None
-    detail: bool = True
-    location: str | None = None
-    times: int | None = 1
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(FaultKind):
-            raise ValueError(f"unknown fault {self.kind!r}")
+_LATENCY: Final = "seconds over each answer: 0.05, uniform:0.02:0.2 or lognormal:0.05:0.5"
 
 
 @dataclass(slots=True)
@@ -86,10 +59,11 @@ class FakeProvider:
     Args:
         dimensions: length of the vectors when a request names none.
         poison: any request with a text that contains this is answered 400.
-        latency_s: time taken over each answer, in seconds.
+        latency_s: time taken over each answer, in seconds or as a distribution of them.
         api_key: when set, any other key is answered 401.
-        limit: what is above it is answered 429 with Retry-After.
+        limit: what is above it is answered 429.
         port: TCP port, 0 for a free one.
+        seed: of the latencies drawn; the same seed draws the same ones.
     """
 
     def __init__(
@@ -97,10 +71,11 @@ class FakeProvider:
         dimensions: int = 1024,
         *,
         poison: str | None = None,
-        latency_s: float = 0.0,
+        latency_s: float | Latency = 0.0,
         api_key: str | None = None,
         limit: RateLimit | None = None,
         port: int = 0,
+        seed: int = 0,
     ) -> None:
         self.dimensions = dimensions
         self.poison = poison
@@ -109,7 +84,8 @@ class FakeProvider:
         self.limit = limit
         self.requests = Requests()
         self._port = port
-        self._faults: list[Fault] = []
+        self._script = Script()
+        self._chance = random.Random(seed)  # noqa: S311 - latencies, not secrets
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -142,11 +118,11 @@ class FakeProvider:
 
     def script(self, kind: FaultKind, **options: Any) -> None:
         """Queue a fault (see ``Fault`` for the options); faults apply in order, one a request."""
-        self._faults.append(Fault(kind, **options))
+        self._script.add(kind, **options)
 
     def clear(self) -> None:
         """Answer rightly from now on."""
-        self._faults.clear()
+        self._script.clear()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -166,7 +142,7 @@ class FakeProvider:
 
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when the connection is done with."""
-        request = await _read_request(reader)
+        request = await read_request(reader)
         if request is None:
             return False
         path, headers, body = request
@@ -174,7 +150,7 @@ class FakeProvider:
             reply = self._control(path, body)
         else:
             reply = await self._embeddings(path, headers, json.loads(body))
-        return await _send(writer, reply)
+        return await send(writer, reply)
 
     def _control(self, path: str, body: bytes) -> Reply:
         if path == "/_script":
@@ -194,26 +170,29 @@ class FakeProvider:
         seen.last, seen.last_headers = request, headers
         seen.open_now += 1
         seen.most_open = max(seen.most_open, seen.open_now)
+        fault = self._script.next(request["input"])
         try:
-            await asyncio.sleep(self.latency_s)
-            reply = self._reply(path, headers, request)
+            await asyncio.sleep(self._taken_s() + (fault.after_s if fault else 0.0))
+            reply = self._reply(path, headers, request, fault)
         finally:
             seen.open_now -= 1
         seen.by_status[reply.status] = seen.by_status.get(reply.status, 0) + 1
         seen.tokens += replies.tokens_of(request) if reply.status == 200 else 0
         return reply
 
-    def _reply(self, path: str, headers: dict[str, str], request: dict[str, Any]) -> Reply:
-        fault = self._next_fault()
+    def _taken_s(self) -> float:
+        latency = self.latency_s
+        return latency.draw_s(self._chance) if isinstance(latency, Latency) else latency
+
+    def _reply(
+        self, path: str, headers: dict[str, str], request: dict[str, Any], fault: Fault | None
+    ) -> Reply:
         refusal = self._refusal(path, headers, request)
         if refusal is not None:
             return refusal
         if fault is None:
             return replies.right(request, self.dimensions)
-        if fault.kind == "status":
-            words = f"Trouble with {request['input']}" if fault.detail else None
-            return replies.error(fault.status, words, fault.retry_after, fault.location)
-        return replies.wrong(fault.kind, request, self.dimensions)
+        return replies.faulty(fault, request, self.dimensions)
 
     def _refusal(self, path: str, headers: dict[str, str], request: dict[str, Any]) -> Reply | None:
         if path != "/v1/embeddings":
@@ -223,57 +202,11 @@ class FakeProvider:
             return replies.error(401, f"Bad key {headers.get('authorization')}")
         tokens = replies.tokens_of(request)
         if self.limit and (wait := self.limit.refuses(tokens, time.monotonic())):
-            return replies.error(429, "Too many requests or tokens", wait)
+            told = wait if self.limit.announced else None
+            return replies.error(429, "Too many requests or tokens", told)
         if self.poison and any(self.poison in text for text in request["input"]):
             return replies.error(400, f"Refused: {request['input']}")
         return None
-
-    def _next_fault(self) -> Fault | None:
-        if not self._faults:
-            return None
-        fault = self._faults[0]
-        if fault.times is None:
-            return fault
-        if fault.times > 1:
-            self._faults[0] = dataclasses.replace(fault, times=fault.times - 1)
-        else:
-            self._faults.pop(0)
-        return fault
-
-
-async def _read_request(
-    reader: asyncio.StreamReader,
-) -> tuple[str, dict[str, str], bytes] | None:
-    with contextlib.suppress(asyncio.IncompleteReadError):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.strip().split("\r\n")
-        pairs = (line.partition(":") for line in lines)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        size = int(headers.get("content-length", "0"))
-        if size > _MAX_BODY_BYTES:
-            return None
-        return first.split(" ")[1], headers, await reader.readexactly(size)
-    return None
-
-
-async def _send(writer: asyncio.StreamWriter, reply: Reply) -> bool:
-    if reply.ending == "hang":
-        await asyncio.Event().wait()  # until stop() cancels us
-    if reply.ending == "reset":
-        writer.transport.abort()
-        return False
-    lines = [f"HTTP/1.1 {reply.status} Fake", *(f"{k}: {v}" for k, v in reply.headers.items())]
-    size = len(reply.body) * (2 if reply.ending == "cut" else 1)
-    lines.append(f"content-length: {size}")
-    writer.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
-    if reply.ending == "trickle":
-        for byte in reply.body:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(0.02)
-    writer.write(reply.body)
-    await writer.drain()
-    return reply.ending != "cut"
 
 
 async def _run(fake: FakeProvider) -> None:
@@ -287,18 +220,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--dimensions", type=int, default=1024)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds over each answer")
+    parser.add_argument("--latency", type=Latency.parse, default=Latency(), help=_LATENCY)
+    parser.add_argument("--seed", type=int, default=0, help="of the latencies")
     parser.add_argument("--poison", help="a text with this in it is answered 400")
     parser.add_argument("--requests", type=int, help="answered 429 above so many in a window")
     parser.add_argument("--tokens", type=int, help="answered 429 above so many in a window")
     parser.add_argument("--window", type=float, default=60.0, help="its length in seconds")
+    parser.add_argument("--limits-of", metavar="MODEL", help="those Voyage documents, tier 1")
+    parser.add_argument("--silent", action="store_true", help="429 without Retry-After")
     given = parser.parse_args(arguments)
-    limited = given.requests is not None and given.tokens is not None
-    limit = RateLimit(given.requests, given.tokens, given.window) if limited else None
     options = {"poison": given.poison, "latency_s": given.latency, "port": given.port}
-    fake = FakeProvider(given.dimensions, limit=limit, **options)
+    fake = FakeProvider(given.dimensions, limit=_limit(given), seed=given.seed, **options)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(fake))
+
+
+def _limit(given: argparse.Namespace) -> RateLimit | None:
+    limit = RateLimit.documented(given.limits_of) if given.limits_of else None
+    if given.requests is not None and given.tokens is not None:
+        limit = RateLimit(given.requests, given.tokens, given.window)
+    return replace(limit, announced=not given.silent) if limit else None
 
 
 if __name__ == "__main__":

@@ -5,26 +5,30 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import shake_128
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engram_cli.bench.fake_faults import Fault
+
 Vector = NDArray[np.float32]
-Items = list[dict[str, Any]]
-Ending = Literal["whole", "cut", "trickle", "hang", "reset"]
+Item = dict[str, Any]
+Items = list[Item]
+Ending = Literal["whole", "cut", "drip", "hang", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP reply; ``ending`` says how the connection treats it."""
+    """One HTTP reply; ``ending`` says how the connection treats it, ``over_s`` for how long."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     ending: Ending = "whole"
+    over_s: float = 0.0
 
 
 def vector(text: str, dimensions: int) -> Vector:
@@ -57,13 +61,33 @@ def right(request: Mapping[str, Any], dimensions: int) -> Reply:
     return _wrap(request, _items(request, dimensions))
 
 
-def wrong(kind: str, request: Mapping[str, Any], dimensions: int) -> Reply:
-    """A reply that is wrong in the way ``kind`` names."""
+def faulty(fault: Fault, request: Mapping[str, Any], dimensions: int) -> Reply:
+    """The reply that a fault makes of the right one."""
+    if fault.kind == "status":
+        words = f"Trouble with {request['input']}" if fault.detail else None
+        return error(fault.status, words, fault.retry_after, fault.location)
+    if fault.kind == "drip":
+        return replace(right(request, dimensions), ending="drip", over_s=fault.over_s)
+    if fault.kind in _SPOIL_ROW:
+        return _wrap(request, _spoilt_rows(fault, request, dimensions))
+    return _wrong(fault.kind, request, dimensions)
+
+
+def _spoilt_rows(fault: Fault, request: Mapping[str, Any], dimensions: int) -> Items:
+    """The right vectors, but for those of the texts the fault is meant for: else the first."""
+    items = _items(request, dimensions)
+    for row, text in enumerate(request["input"]):
+        if (row == 0) if fault.only is None else (fault.only in text):
+            _SPOIL_ROW[fault.kind](items[row])
+    return items
+
+
+def _wrong(kind: str, request: Mapping[str, Any], dimensions: int) -> Reply:
     if kind in _WHOLE:
         return _WHOLE[kind]()
-    if kind in _ENDINGS:
+    if kind in _HALVES:
         body = right(request, dimensions).body
-        return Reply(200, body[: len(body) // 2], ending=_ENDINGS[kind])
+        return Reply(200, body[: len(body) // 2], ending=_HALVES[kind])
     if kind == "wrong_dimension":
         return _wrap(request, _items({**request, **_asked(dimensions + 1)}, dimensions + 1))
     return _wrap(request, _SPOIL[kind](_items(request, dimensions)))
@@ -108,30 +132,38 @@ def _decoded(embedding: Any) -> Vector:
     return np.asarray(embedding, dtype=np.float32)
 
 
-def _set_first(value: float) -> Callable[[Items], Items]:
-    """Put a number into the first vector, in whatever encoding it is."""
+def _set_first(value: float) -> Callable[[Item], None]:
+    """Put a number into a vector, in whatever encoding it is."""
 
-    def spoil(items: Items) -> Items:
-        values = _decoded(items[0]["embedding"])
+    def spoil(item: Item) -> None:
+        values = _decoded(item["embedding"])
         values[0] = value
-        encode = _base64 if isinstance(items[0]["embedding"], str) else _numbers
-        items[0]["embedding"] = encode(values)
-        return items
+        item["embedding"] = _encoder(item)(values)
 
     return spoil
 
 
-def _fill(value: float, rows: slice) -> Callable[[Items], Items]:
-    """Overwrite whole vectors with one number."""
+def _fill(value: float) -> Callable[[Item], None]:
+    """Overwrite a whole vector with one number."""
 
-    def spoil(items: Items) -> Items:
-        for item in items[rows]:
-            values = np.full_like(_decoded(item["embedding"]), value)
-            encode = _base64 if isinstance(item["embedding"], str) else _numbers
-            item["embedding"] = encode(values)
-        return items
+    def spoil(item: Item) -> None:
+        values = np.full_like(_decoded(item["embedding"]), value)
+        item["embedding"] = _encoder(item)(values)
 
     return spoil
+
+
+def _encoder(item: Item) -> Callable[[Vector], Any]:
+    return _base64 if isinstance(item["embedding"], str) else _numbers
+
+
+def _each(spoil: Callable[[Item], None]) -> Callable[[Items], Items]:
+    def spoil_all(items: Items) -> Items:
+        for item in items:
+            spoil(item)
+        return items
+
+    return spoil_all
 
 
 def _indexes(change: Callable[[int], Any]) -> Callable[[Items], Items]:
@@ -142,9 +174,8 @@ def _without_index(items: Items) -> Items:
     return [{key: value for key, value in item.items() if key != "index"} for item in items]
 
 
-def _text_row(items: Items) -> Items:
-    items[0]["embedding"] = [str(value) for value in _decoded(items[0]["embedding"])]
-    return items
+def _as_text(item: Item) -> None:
+    item["embedding"] = [str(value) for value in _decoded(item["embedding"])]
 
 
 _WHOLE: Final[dict[str, Callable[[], Reply]]] = {
@@ -156,8 +187,8 @@ _WHOLE: Final[dict[str, Callable[[], Reply]]] = {
     "no_data": lambda: as_json(200, {"object": "list", "usage": {"total_tokens": 1}}),
 }
 
-# Half a right reply: as a whole message, before the connection dies, or byte by byte.
-_ENDINGS: Final[dict[str, Ending]] = {"truncated": "whole", "cut": "cut", "trickle": "trickle"}
+# Half a right reply: as a whole message, or before the connection dies.
+_HALVES: Final[dict[str, Ending]] = {"truncated": "whole", "cut": "cut"}
 
 _SPOIL: Final[dict[str, Callable[[Items], Items]]] = {
     "short_batch": lambda items: items[:-1],
@@ -166,9 +197,12 @@ _SPOIL: Final[dict[str, Callable[[Items], Items]]] = {
     "duplicate_index": _indexes(lambda _: 0),
     "string_index": _indexes(str),
     "missing_index": _without_index,
+    "all_nan": _each(_fill(float("nan"))),
+}
+
+_SPOIL_ROW: Final[dict[str, Callable[[Item], None]]] = {
     "nan": _set_first(float("nan")),
-    "zero": _fill(0.0, slice(0, 1)),
+    "zero": _fill(0.0),
     "overflow": _set_first(1e6),
-    "text_row": _text_row,
-    "all_nan": _fill(float("nan"), slice(None)),
+    "text_row": _as_text,
 }

@@ -59,6 +59,15 @@ def spent_since(before: Mapping[str, float], root: int) -> dict[str, float]:
     return dict(sorted(gone.items(), key=lambda entry: -entry[1]))
 
 
+def pids_of(root: int, service: str) -> list[int]:
+    """Return the processes of ``engram run SERVICE`` below ``engram up``; none without /proc."""
+    listed = _processes()
+    below = {root}
+    while found := {p.pid for p in listed if p.parent in below} - below:
+        below |= found
+    return [p.pid for p in listed if p.pid in below and _label(p.argv) == service]
+
+
 def _processes() -> list[_Process]:
     if not (_PROC / "self" / "stat").exists():
         return []

@@ -1,4 +1,4 @@
-"""``engram bench rss``: the memory of ``engram import FILE`` as the file grows."""
+"""``engram bench rss``: the memory of an import, at both ends, as the file grows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from engram.events import encode_json
 from engram_cli.bench.arrivals import Arrivals
 from engram_cli.bench.checks import faults_of
 from engram_cli.bench.figures import Results, Target, is_quick, progress
+from engram_cli.bench.processes import pids_of
+from engram_cli.bench.rss_child import peak_bytes
 from engram_cli.bench.stack import Stack, running
 from engram_cli.bench.workload import memories
 
-_SIZES_MB: Final = (10, 100)
+_SIZES_MB: Final = (10, 1_000)
 _QUICK_SIZES_MB: Final = (2, 10)
 _TARGET: Final = Target(1.25, at_most=True)
 _ITEM_BYTES: Final = 2_000
@@ -34,6 +36,7 @@ def run(arguments: list[str], as_json: bool) -> int:
 
 async def _run(results: Results, sizes_mb: tuple[int, ...]) -> None:
     peaks: list[float] = []
+    servers: list[float] = []
     contents: list[str] = []
     async with running() as stack:
         for size_mb in sizes_mb:
@@ -41,17 +44,24 @@ async def _run(results: Results, sizes_mb: tuple[int, ...]) -> None:
             texts, peak = await _import(stack, size_mb, start=len(contents))
             contents += texts
             peaks.append(peak)
-            _report(results, size_mb, len(texts), peaks)
+            _report(results, f"importing {size_mb:,} MB", len(texts), peaks)
+            servers.append(_ingest_mb(stack))
+            _report(results, f"ingest, importing {size_mb:,} MB", len(texts), servers)
             with progress("waiting for vectors", len(texts)) as show:
                 await arrivals.grown_by(len(texts), show)
             await arrivals.close()
         results.checked(len(contents), "memories", await faults_of(stack, contents))
 
 
-def _report(results: Results, size_mb: int, items: int, peaks: list[float]) -> None:
+def _ingest_mb(stack: Stack) -> float:
+    """Return the peak RSS of the ingest process so far, 0 where there is no /proc to tell it."""
+    return max((peak_bytes(pid) for pid in pids_of(stack.pid, "ingest")), default=0) / 1_000_000
+
+
+def _report(results: Results, what: str, items: int, peaks: list[float]) -> None:
     first = len(peaks) == 1
     results.add(
-        f"peak of importing {size_mb} MB", peaks[-1], "MB",
+        f"peak of {what}", peaks[-1], "MB",
         floor=None if first else peaks[0], target=None if first else _TARGET, items=items,
     )  # fmt: skip
 

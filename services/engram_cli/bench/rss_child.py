@@ -8,16 +8,17 @@ from pathlib import Path
 
 from engram_cli.main import run
 
-_STATUS = Path("/proc/self/status")
+_PROC = Path("/proc")
 
 
-def peak_bytes() -> int:
-    """Return the most memory this process has held so far.
+def peak_bytes(pid: int | None = None) -> int:
+    """Return the most memory that a process, by default this one, has held so far.
 
     Linux's ``ru_maxrss`` is no use here: it survives exec, so it begins at what the parent held.
     """
-    if _STATUS.exists():
-        lines = _STATUS.read_text().splitlines()
+    status = _PROC / ("self" if pid is None else str(pid)) / "status"
+    if status.exists():
+        lines = status.read_text().splitlines()
         [line] = [line for line in lines if line.startswith("VmHWM:")]
         return int(line.split()[1]) * 1_024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS

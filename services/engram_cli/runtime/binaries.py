@@ -57,6 +57,18 @@ def postgres_bin(account: Account | None) -> Path:
     return _copy(site) / _POSTGRES_PACKAGE / _POSTGRES_TREE / "bin"
 
 
+def postgres_tool(name: str) -> Path:
+    """Return a client program of the wheel, such as ``pg_dump``; it runs as any user.
+
+    Raises:
+        UnavailableError: the wheel is missing.
+    """
+    path = _site_packages() / _POSTGRES_PACKAGE / _POSTGRES_TREE / "bin" / name
+    if not path.exists():
+        raise _missing(_POSTGRES_WHEEL)
+    return path
+
+
 def _wheel(name: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)

@@ -70,7 +70,7 @@ class Cluster:
         if not (self.path / "PG_VERSION").exists():
             await self._create()
         _check_version(self.path)
-        return _read_passwords(self.path)
+        return read_passwords(self.path)
 
     async def _create(self) -> None:
         """Build the cluster beside its place and rename it: a killed build is never mistaken."""
@@ -191,7 +191,12 @@ def _check_version(path: Path) -> None:
         )
 
 
-def _read_passwords(path: Path) -> Passwords:
+def read_passwords(path: Path) -> Passwords:
+    """Return the passwords of the cluster in ``path``.
+
+    Raises:
+        UnavailableError: engram did not make it, or it is damaged.
+    """
     try:
         content = json.loads((path / _SECRETS_FILE).read_text(encoding="utf-8"))
         return Passwords(content["superuser"], content["engram"])

@@ -60,6 +60,20 @@ class DirectoryLock:
             cure="Stop that engram, or choose another directory with --data.",
         )
 
+    def is_held(self) -> bool:
+        """Say whether somebody holds the lock now; the file is not touched."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def holder_pid(self) -> int | None:
         """Return the process id written by the last holder, or ``None``."""
         try:

@@ -44,13 +44,14 @@ class ServiceProcess:
 
     Attributes:
         name: its name in logs.
+        spec: how it is run.
     """
 
     death_signal = signal.SIGKILL
 
     def __init__(self, spec: ServiceSpec, log_dir: Path) -> None:
         self.name = spec.name
-        self._spec = spec
+        self.spec = spec
         self._log_path = log_dir / f"{spec.name}.log"
         self._child: Child | None = None
         self._last_words: str | None = None
@@ -62,21 +63,22 @@ class ServiceProcess:
 
     async def start(self) -> None:
         """Start it; ``ready`` tells when it works."""
-        env = {**os.environ, **self._spec.env}
-        self._child = start_child(ChildSpec(self.name, self._spec.argv, self._log_path, env))
+        env = {**os.environ, **self.spec.env}
+        self._last_words = None
+        self._child = start_child(ChildSpec(self.name, self.spec.argv, self._log_path, env))
 
     async def ready(self) -> None:
-        """Wait until it answers for the first time.
+        """Wait until it answers for the first time since it was started.
 
         Raises:
             UnavailableError: ``service_failed``, it ended instead or took too long.
         """
-        deadline = time.monotonic() + self._spec.ready_timeout_s
-        while self._spec.ready_url and not await answers(self._spec.ready_url):
+        deadline = time.monotonic() + self.spec.ready_timeout_s
+        while self.spec.ready_url and not await answers(self.spec.ready_url):
             if self._last_words is not None:
                 raise self._failure(f"ended while starting: {self._last_words}")
             if time.monotonic() > deadline:
-                raise self._failure(f"was not ready in {self._spec.ready_timeout_s:.0f} s.")
+                raise self._failure(f"was not ready in {self.spec.ready_timeout_s:.0f} s.")
             await asyncio.sleep(_POLL_S)
 
     async def wait(self) -> int:
@@ -91,7 +93,7 @@ class ServiceProcess:
     async def stop(self) -> None:
         """Ask it to finish what it is doing; end it and its workers after the grace period."""
         if self._child is not None:
-            await self._child.stop(signal.SIGTERM, self._spec.stop_grace_s)
+            await self._child.stop(signal.SIGTERM, self.spec.stop_grace_s)
 
     def _failure(self, what: str) -> UnavailableError:
         return UnavailableError(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
 from engram.backoff import Backoff
 from engram.client import calls
+from engram.client.answers import error_of
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
 from engram.client.imports import Tally, batches, numbered
 from engram.client.types import (
@@ -29,6 +32,7 @@ from engram.client.types import (
 )
 
 T = TypeVar("T")
+Content = Callable[[], AsyncIterator[bytes]]
 
 
 class AsyncClient:
@@ -116,6 +120,42 @@ class AsyncClient:
         """Send one ready import request, for callers that keep several in flight."""
         return await self._run(calls.import_batch(ndjson, options))
 
+    async def import_file(
+        self,
+        content: Content,
+        *,
+        size_bytes: int | None = None,
+        content_type: str = "application/octet-stream",
+        format: str | None = None,  # noqa: A002 - the name in the contract
+        revive: bool = False,
+        **options: Unpack[ImportOptions],
+    ) -> dict[str, Any]:
+        """Send an export file of any size, as it stands.
+
+        Args:
+            content: called for each try; yields the file from its beginning.
+            size_bytes: of the file, if it is known: then the server can refuse it at once.
+            content_type: ``application/x-ndjson`` says that it is JSON Lines.
+            format: name of its format; default: detected.
+            revive: store anew what was deleted.
+            options: as of ``import_memories``.
+
+        Returns:
+            The report; for a large file the job it became, which has a ``state``.
+        """
+        query = {**options, "format": format, "revive": revive or None}
+        return await self._run(calls.import_file(query, content_type, size_bytes), content)
+
+    async def lines(self, path: str) -> AsyncIterator[Any]:
+        """Yield the objects of a route that answers NDJSON, as they come."""
+        async with self._http.stream("GET", path) as response:
+            if not response.is_success:
+                await response.aread()
+                raise error_of(response, datetime.now(UTC))
+            async for line in response.aiter_lines():
+                if line:
+                    yield json.loads(line)
+
     async def workspace(self) -> WorkspaceInfo:
         """Return the key's workspace and how much it holds."""
         return await self._run(calls.workspace())
@@ -137,7 +177,7 @@ class AsyncClient:
         """Call a route that has no method of its own and return its JSON, or ``None``."""
         return await self._run(calls.any_route(method, path, query, body))
 
-    async def _run(self, call: calls.Call[T]) -> T:
+    async def _run(self, call: calls.Call[T], content: Content | None = None) -> T:
         steps = exchange(call, self._around)
         outcome: httpx.Response | httpx.RequestError | None = None
         while True:
@@ -150,12 +190,15 @@ class AsyncClient:
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
             else:
-                outcome = await self._send(call)
+                outcome = await self._send(call, content)
 
-    async def _send(self, call: calls.Call[Any]) -> httpx.Response | httpx.RequestError:
+    async def _send(
+        self, call: calls.Call[Any], content: Content | None
+    ) -> httpx.Response | httpx.RequestError:
+        body = content() if content else call.body or None
         try:
             return await self._http.request(
-                call.method, call.path, content=call.body or None, headers=call.headers
+                call.method, call.path, content=body, headers=call.headers
             )
         except httpx.RequestError as error:
             return error

@@ -107,6 +107,16 @@ def import_batch(ndjson: bytes, options: ImportOptions) -> Call[Report]:
     return Call("POST", path, object_of, ndjson, headers)
 
 
+def import_file(
+    query: Mapping[str, Any], content_type: str, size_bytes: int | None
+) -> Call[dict[str, Any]]:
+    """POST /v1/memories/import of a file whose bytes the caller brings."""
+    headers = {"Content-Type": content_type, **_idempotent(None)}
+    if size_bytes is not None:
+        headers["Content-Length"] = str(size_bytes)
+    return Call("POST", _path("/v1/memories/import", **query), object_of, headers=headers)
+
+
 def workspace() -> Call[WorkspaceInfo]:
     """GET /v1/workspace."""
     return Call("GET", "/v1/workspace", object_of)

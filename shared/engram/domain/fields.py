@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 MAX_CONTENT = 32_768
 MAX_RAW_CONTENT = 2 * MAX_CONTENT
@@ -228,12 +229,24 @@ def check_count(value: Any) -> int:
 
 
 def check_state(value: Any) -> str:
-    """Return a state that an import may carry: active, superseded or archived."""
+    """Return a state that an import may carry: active, superseded, archived or merged."""
     if value is None:
         return "active"
-    if value not in ("active", "superseded", "archived"):
-        raise FieldError("unknown_state", "must be active, superseded or archived")
+    if value not in ("active", "superseded", "archived", "merged"):
+        raise FieldError("unknown_state", "must be active, superseded, archived or merged")
     return str(value)
+
+
+def check_uuid(value: Any) -> UUID | None:
+    """Return the id of a memory; null is none."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _wrong_type(value, "a uuid")
+    try:
+        return UUID(value)
+    except ValueError:
+        raise FieldError("not_an_id", "is no memory id") from None
 
 
 _TIME = {"type": ["string", "null"], "format": "date-time"}
@@ -275,5 +288,13 @@ FIELDS: tuple[Field, ...] = (
     Field("updated_at", check_time, _TIME, writable=False, patchable=False),
     Field("last_accessed_at", check_time, _TIME, writable=False, patchable=False),
     Field("access_count", check_count, {"type": "integer"}, writable=False, patchable=False),
+    Field("reinforced_at", check_time, _TIME, writable=False, patchable=False),
     Field("state", check_state, {"type": "string"}, writable=False, patchable=False),
+)
+# What a record of engram is known by. Only an import reads them, and only from such a record:
+# an `id` in a foreign row is that system's own name, and becomes the external id.
+_UUID = {"type": ["string", "null"], "format": "uuid"}
+IDENTITY: tuple[Field, ...] = (
+    Field("id", check_uuid, _UUID, writable=False, patchable=False),
+    Field("merged_into", check_uuid, _UUID, writable=False, patchable=False),
 )

@@ -6,22 +6,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
-from engram.domain.fields import FIELDS, Field, FieldError
+from engram.domain.fields import FIELDS, IDENTITY, Field, FieldError
 from engram.errors import Fault, InvalidError
 
 State = Literal["staged", "active", "superseded", "merged", "archived", "deleted"]
 
 _WRITABLE = {f.name: f for f in FIELDS if f.writable}
-_IMPORTABLE = {f.name: f for f in FIELDS}
+_IMPORTABLE = {f.name: f for f in (*FIELDS, *IDENTITY)}
 _PATCHABLE = {f.name: f for f in FIELDS if f.patchable}
 # A native export carries these; an import accepts and ignores what only the store decides.
-_IGNORED_IN_IMPORT = frozenset({"id", "version", "embedded", "merged_into"})
+_IGNORED_IN_IMPORT = frozenset({"version", "embedded"})
 
 
 @dataclass(frozen=True, slots=True)
 class NewMemory:
-    """One memory to store, checked and ready; times are UTC, absent values are None."""
+    """One memory to store, checked and ready; times are UTC, absent values are None.
+
+    Attributes:
+        id: of a record that another engram exported; None for everything that gets an id here.
+        merged_into: the memory that answers for it, in the state ``merged`` only.
+    """
 
     content: str
     namespace: str
@@ -41,7 +47,10 @@ class NewMemory:
     updated_at: datetime | None = None
     last_accessed_at: datetime | None = None
     access_count: int = 0
+    reinforced_at: datetime | None = None
     state: State = "active"
+    id: UUID | None = None
+    merged_into: UUID | None = None
 
     @property
     def owners(self) -> tuple[str | None, str | None, str | None, str | None]:
@@ -94,6 +103,9 @@ def decode_item(value: Any, *, imported: bool = False, pointer: str = "") -> New
     clean, faults = _decode_fields(value, allowed, pointer, ignore_known=imported)
     if not faults and "content" not in clean:
         faults.append(Fault(f"{pointer}/content", "missing", "content is required"))
+    if (clean.get("state") == "merged") != (clean.get("merged_into") is not None):
+        detail = "names a survivor in the state merged, and only then"
+        faults.append(Fault(f"{pointer}/merged_into", "wrong_survivor", detail))
     if faults:
         raise invalid(faults)
     if clean.get("namespace") is None:

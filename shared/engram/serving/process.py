@@ -93,6 +93,7 @@ async def run_service(name: str, settings: Settings, duties: Duties) -> None:
                 async with background(serve(operations_app(name, service.checks), ops)):
                     log.info("ready", ops_port=ops.getsockname()[1])
                     await stop.wait()
+                    service.spaces.drain()
                 log.info("draining")
             await _last_lines(service.relay)
     log.info("stopped")

@@ -35,6 +35,7 @@ class SpaceRegistry:
         self._settings = settings
         self._spaces: dict[int, Space] = {}
         self._providers: dict[int, Spending] = {}
+        self._draining = False
 
     async def refresh(self) -> None:
         """Read the spaces again.
@@ -89,6 +90,8 @@ class SpaceRegistry:
             spec = self._get(space).spec
             provider = open_provider(spec, self._settings.providers)
             self._providers[space] = Spending(provider, spec.key, self._budget(spec))
+            if self._draining:
+                self._providers[space].drain()
         return self._providers[space]
 
     def _budget(self, spec: SpaceSpec) -> Budget | None:
@@ -118,6 +121,12 @@ class SpaceRegistry:
         known = [space.spec.key for space in self._spaces.values()]
         if wanted and wanted not in known:
             log.warning("ENGRAM_EMBEDDING is for new stores only", setting=wanted, store=known)
+
+    def drain(self) -> None:
+        """Let no call wait for its budget any more: the process is about to end."""
+        self._draining = True
+        for provider in self._providers.values():
+            provider.drain()
 
     async def close(self) -> None:
         """Close every provider."""

@@ -135,10 +135,11 @@ class Pause:
     def __init__(self) -> None:
         self._ends_at = 0.0
 
-    def begin(self, retry_after_s: float | None) -> None:
-        """Let nothing through for as long as the provider says, at least a second."""
-        asked_s = min(max(retry_after_s or 0.0, BASE_DELAY_S), MAX_RETRY_AFTER_S)
-        self._ends_at = max(self._ends_at, time.monotonic() + asked_s)
+    def begin(self, retry_after_s: float | None) -> float:
+        """Let nothing through for as long as the provider says, at least a second; the seconds."""
+        for_s = min(max(retry_after_s or 0.0, BASE_DELAY_S), MAX_RETRY_AFTER_S)
+        self._ends_at = max(self._ends_at, time.monotonic() + for_s)
+        return for_s
 
     def check(self) -> None:
         """Return when a call may be made.
@@ -234,7 +235,8 @@ class Spending:
 
     async def _slow_down(self, retry_after_s: float | None) -> None:
         if self._budget is None:
-            self._pause.begin(retry_after_s)
+            for_s = self._pause.begin(retry_after_s)
+            log.warning("provider limits us", model=self.spec.model, for_s=round(for_s, 1))
         else:
             await self._budget.cut(retry_after_s)
 

@@ -9,8 +9,8 @@ import asyncpg
 
 from engram.domain.memory import content_hash, fold_hash
 from engram.errors import ConflictError, NotFoundError, PreconditionError
+from engram.storage import auditing
 from engram.storage.connection import Connection
-from engram.storage.keys import audit
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import over_vectors, statement
 
@@ -22,6 +22,17 @@ _COLUMNS = {
     "expires_at": "timestamptz",
     "valid_until": "timestamptz",
 }
+
+# What else holds the text of a memory, quotes it, or answers with it.
+_ERASURES = (
+    "erase_revisions",
+    "erase_failures",
+    "erase_images",
+    "erase_evidence",
+    "erase_proposals",
+    "erase_conflicts",
+    "erase_answers",
+)
 
 
 def unknown_memory() -> NotFoundError:
@@ -155,7 +166,7 @@ async def delete_memory(
     version = next((row["version"] for row in family if row["id"] == memory_id), None)
     _check_version(version, if_version)
     gone = await connection.fetch(statement("memory", "erase"), workspace, ids, now, actor)
-    for name in ("erase_revisions", "erase_failures", "erase_images", "erase_answers"):
+    for name in _ERASURES:
         await connection.execute(statement("memory", name), workspace, ids)
     for space in spaces:
         await connection.execute(over_vectors("memory", "erase_vectors", space), workspace, ids)
@@ -164,7 +175,11 @@ async def delete_memory(
         (Announcement("deleted", workspace, row["id"], row["version"]) for row in gone),
         now,
     )
-    await audit(connection, workspace, actor, "memory.deleted", {"memories": len(gone)})
+    counts = {"memories": len(gone)}
+    await auditing.record(
+        connection,
+        auditing.Entry(workspace, actor, "memory.deleted", str(memory_id), counts),
+    )
     return len(gone)
 
 

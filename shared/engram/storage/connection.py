@@ -38,6 +38,7 @@ UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InsufficientResourcesError,
 )
+_FROZEN_TIMEOUT = "10s"
 # Lost a race with another transaction: nothing was written, trying again is safe.
 CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -69,6 +70,9 @@ async def open_pool(database_url: str, role: Role, *, size: int, name: str) -> P
                 # A generic plan made while a table was empty reads whole workspaces once it is
                 # not, until the next analyze; planning anew costs a fraction of a millisecond.
                 "plan_cache_mode": "force_custom_plan",
+                # A process that is frozen in mid-transaction keeps its locks, and whoever edits
+                # one of its memories would wait for as long as it sleeps.
+                "idle_in_transaction_session_timeout": _FROZEN_TIMEOUT,
             },
         )
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from engram.storage import auditing
+from engram.storage.auditing import Entry
 from engram.storage.commands import DeadLetter, bury_with
 from engram.storage.connection import Connection
-from engram.storage.keys import audit
 from engram.storage.queries import statement
 from engram.storage.records import as_time
 
@@ -191,7 +192,8 @@ async def revive_failures(
     dropped = await _touch(connection, workspace, "drop_failures", stale)
     if revived or dropped:
         counts = {"replayed": revived, "dropped": dropped}
-        await audit(connection, workspace, actor, "dead_letters.replayed", counts)
+        entry = Entry(workspace, actor, "dead_letters.replayed", counts=counts)
+        await auditing.record(connection, entry)
     return revived, dropped
 
 
@@ -210,7 +212,8 @@ async def discard(
         gone = await connection.fetch(statement("dead_letter", "remove_letters"), workspace, ids)
         done += len(gone)
     if done:
-        await audit(connection, workspace, actor, "dead_letters.discarded", {"letters": done})
+        entry = Entry(workspace, actor, "dead_letters.discarded", counts={"letters": done})
+        await auditing.record(connection, entry)
     return done
 
 

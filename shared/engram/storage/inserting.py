@@ -8,7 +8,9 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from engram.domain.arrival import Arriving, Decision
+from engram.domain.memory import State
 from engram.storage.connection import Connection
+from engram.storage.contention import LostRaceError
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import statement
 
@@ -19,21 +21,24 @@ async def insert_all(connection: Connection, decided: Sequence[Decided], now: da
     """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change."""
     new = [entry for entry in decided if entry[1].kind in ("insert", "absorb")]
     if new:
-        await _insert_memories(connection, new, now)
+        await insert_rows(connection, new, now)
         await _insert_aliases(connection, new)
         await _insert_ledger(connection, new, now)
     await announce(connection, _announcements(decided), now)
 
 
-async def _insert_memories(connection: Connection, new: Sequence[Decided], now: datetime) -> None:
-    columns = list(zip(*(_row(entry) for entry in new), strict=True))
+async def insert_rows(
+    connection: Connection, new: Sequence[Decided], now: datetime, state: State | None = None
+) -> None:
+    """Write the memory rows alone; all in ``state`` when it is given."""
+    columns = list(zip(*(_row(entry, state) for entry in new), strict=True))
     # $24 is the moment of writing, shared by all rows.
     await connection.execute(
         statement("write", "insert_memories"), *columns[:23], now, *columns[23:]
     )
 
 
-def _row(entry: Decided) -> tuple[Any, ...]:
+def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
     (item, actor), decision = entry
     m = item.memory
     survivor = decision.target.id if decision.kind == "absorb" and decision.target else None
@@ -41,7 +46,7 @@ def _row(entry: Decided) -> tuple[Any, ...]:
         item.workspace,
         item.id,
         m.namespace,
-        "merged" if survivor else m.state,
+        state or ("merged" if survivor else m.state),
         m.content,
         item.sha256,
         item.fold,
@@ -63,6 +68,7 @@ def _row(entry: Decided) -> tuple[Any, ...]:
         m.valid_until,
         m.last_accessed_at,
         m.access_count,
+        m.reinforced_at,
     )
 
 
@@ -75,10 +81,31 @@ def array_literal(texts: Sequence[str]) -> str:
 
 
 async def _insert_aliases(connection: Connection, new: Sequence[Decided]) -> None:
-    named = sorted((key, item.id) for (item, _), _ in new if (key := item.external_key) is not None)
+    named = sorted(
+        (key, item.id)
+        for (item, _), decision in new
+        if (key := item.external_key) is not None and decision.renames is None
+    )
     if named:
         columns = zip(*((*key, memory_id) for key, memory_id in named), strict=True)
         await connection.execute(statement("write", "insert_aliases"), *map(list, columns))
+    await _move_aliases(connection, new)
+
+
+async def _move_aliases(connection: Connection, new: Sequence[Decided]) -> None:
+    """Give a new row the name of the tombstone that it revives."""
+    moved = sorted(
+        (*key, decision.renames.id, item.id)
+        for (item, _), decision in new
+        if (key := item.external_key) is not None and decision.renames is not None
+    )
+    if not moved:
+        return
+    found = await connection.fetch(
+        statement("write", "move_aliases"), *map(list, zip(*moved, strict=True))
+    )
+    if len(found) < len(moved):
+        raise LostRaceError
 
 
 async def _insert_ledger(connection: Connection, new: Sequence[Decided], now: datetime) -> None:
@@ -93,7 +120,8 @@ async def _insert_ledger(connection: Connection, new: Sequence[Decided], now: da
         statement("write", "insert_merges"),
         [item.workspace for _, item, _, _ in absorbed],
         [merge_id for merge_id, _, _, _ in absorbed],
-        ["repeat"] * len(absorbed),
+        # An exported record tells that it was merged, not how; an exact repeat is near, too.
+        ["near" if item.memory.merged_into else "repeat" for _, item, _, _ in absorbed],
         [survivor for _, _, _, survivor in absorbed],
         [actor for _, _, actor, _ in absorbed],
         now,

@@ -1,4 +1,4 @@
-"""API keys, workspaces and the audit trail of both in the database."""
+"""API keys and workspaces in the database; every change of a key is audited."""
 
 import secrets
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from engram.domain.keys import ApiKey, make_key
+from engram.storage import auditing
 from engram.storage.connection import Connection
 from engram.storage.queries import statement
 from engram.storage.records import as_time
@@ -53,7 +54,10 @@ async def create_key(
     row = await connection.fetchrow(
         statement("key", "insert"), key.id, workspace, name, key.sha256, list(scopes), expires_at
     )
-    await audit(connection, workspace, actor, "key.created", {"key": key.id})
+    counts = {"scopes": len(scopes)}
+    await auditing.record(
+        connection, auditing.Entry(workspace, actor, "key.created", key.id, counts)
+    )
     return key, _described(row)
 
 
@@ -72,7 +76,7 @@ async def revoke_key(
     row = await connection.fetchrow(statement("key", "revoke"), workspace, key_id)
     if row is None:
         return None
-    await audit(connection, workspace, actor, "key.revoked", {"key": key_id})
+    await auditing.record(connection, auditing.Entry(workspace, actor, "key.revoked", key_id))
     return _described(row)
 
 
@@ -93,10 +97,3 @@ async def ensure_workspace(connection: Connection, name: str, space: int) -> UUI
     [row] = await connection.fetch(statement("key", "workspace"), name)
     workspace: UUID = row["id"]
     return workspace
-
-
-async def audit(
-    connection: Connection, workspace: UUID, actor: str, action: str, counts: dict[str, Any]
-) -> None:
-    """Add one line to the audit trail, in the transaction of what it tells."""
-    await connection.execute(statement("key", "audit"), workspace, uuid7(), actor, action, counts)

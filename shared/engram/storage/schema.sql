@@ -149,9 +149,20 @@ CREATE TABLE engram.embedding_failure (
     discarded_at timestamptz,
     PRIMARY KEY (workspace, memory_id, space)
 );
-CREATE INDEX embedding_failure_due ON engram.embedding_failure (space, next_attempt) WHERE NOT dead;
+CREATE INDEX embedding_failure_due ON engram.embedding_failure (space, workspace, next_attempt)
+    WHERE NOT dead;
 CREATE INDEX embedding_failure_dead ON engram.embedding_failure (workspace, memory_id, space)
     WHERE dead;
+
+CREATE TABLE engram.bulk_batch (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    space smallint NOT NULL,
+    workspace uuid NOT NULL,
+    ids uuid[] NOT NULL,
+    rung_at timestamptz NOT NULL DEFAULT now(),
+    claimed_until timestamptz NOT NULL DEFAULT '-infinity'
+);
+CREATE INDEX bulk_batch_turn ON engram.bulk_batch (space, workspace, id);
 
 CREATE TABLE engram.dead_letter (
     id uuid PRIMARY KEY,
@@ -218,6 +229,28 @@ CREATE TABLE engram.vector_index (
 
 -- Merges, and what a person decides -----------------------------------------------------------
 
+CREATE TABLE engram.dedup_run (
+    workspace uuid NOT NULL,
+    id uuid NOT NULL,
+    state text NOT NULL CHECK (state IN ('running', 'done', 'cancelled', 'capped', 'failed')),
+    actor text NOT NULL,
+    options jsonb NOT NULL,
+    counts jsonb NOT NULL,
+    rule_version text NOT NULL,
+    merge_cap integer,
+    merged integer NOT NULL DEFAULT 0,
+    restored integer NOT NULL DEFAULT 0,
+    error jsonb,
+    lease_until timestamptz NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    undone_at timestamptz,
+    PRIMARY KEY (workspace, id)
+);
+-- Two runs at once are one: this index is what holds it.
+CREATE UNIQUE INDEX dedup_run_running ON engram.dedup_run (workspace) WHERE state = 'running';
+
+-- seq is the order in which a survivor absorbed: it is given while the survivor is locked.
 CREATE TABLE engram.merge (
     workspace uuid NOT NULL,
     id uuid NOT NULL,
@@ -227,9 +260,17 @@ CREATE TABLE engram.merge (
     actor text NOT NULL,
     created_at timestamptz NOT NULL,
     undone_at timestamptz,
+    seq bigint GENERATED ALWAYS AS IDENTITY,
+    reason text NOT NULL DEFAULT '',
+    rule_version text NOT NULL DEFAULT '',
+    survivor_version integer,
+    survivor_before jsonb,
+    survivor_after jsonb,
+    member_count integer NOT NULL DEFAULT 1,
     PRIMARY KEY (workspace, id)
 );
 CREATE INDEX merge_survivor ON engram.merge (workspace, survivor);
+CREATE INDEX merge_run ON engram.merge (workspace, run_id) WHERE run_id IS NOT NULL;
 
 CREATE TABLE engram.merge_member (
     workspace uuid NOT NULL,
@@ -238,6 +279,10 @@ CREATE TABLE engram.merge_member (
     version integer NOT NULL,
     before jsonb NOT NULL,
     undone_at timestamptz,
+    cosine real,
+    evidence jsonb NOT NULL DEFAULT '{}',
+    carried jsonb,
+    undone_by text,
     PRIMARY KEY (workspace, merge_id, memory_id)
 );
 CREATE INDEX merge_member_memory ON engram.merge_member (workspace, memory_id);
@@ -251,10 +296,20 @@ CREATE TABLE engram.proposal (
     reason text NOT NULL,
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'accepted', 'rejected')),
     created_at timestamptz NOT NULL DEFAULT now(),
+    low_version integer NOT NULL,
+    high_version integer NOT NULL,
+    survivor uuid,
+    evidence jsonb NOT NULL DEFAULT '{}',
+    rule_version text NOT NULL DEFAULT '',
+    run_id uuid,
+    decided_at timestamptz,
+    decided_by text,
+    merge_id uuid,
     PRIMARY KEY (workspace, id),
     UNIQUE (workspace, low, high),
     CHECK (low < high)
 );
+CREATE INDEX proposal_high ON engram.proposal (workspace, high);
 
 CREATE TABLE engram.conflict (
     workspace uuid NOT NULL,
@@ -265,23 +320,64 @@ CREATE TABLE engram.conflict (
     reason text NOT NULL,
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'resolved')),
     created_at timestamptz NOT NULL DEFAULT now(),
+    low_version integer NOT NULL,
+    high_version integer NOT NULL,
+    survivor uuid,
+    evidence jsonb NOT NULL DEFAULT '{}',
+    rule_version text NOT NULL DEFAULT '',
+    run_id uuid,
+    decided_at timestamptz,
+    decided_by text,
+    before jsonb,
     PRIMARY KEY (workspace, id),
     UNIQUE (workspace, low, high),
     CHECK (low < high)
 );
+CREATE INDEX conflict_high ON engram.conflict (workspace, high);
 
 -- Moves, audit, webhooks ----------------------------------------------------------------------
 
 CREATE TABLE engram.import_job (
     workspace uuid NOT NULL,
     id uuid NOT NULL,
-    state text NOT NULL CHECK (state IN ('running', 'done', 'failed', 'cancelled')),
-    format text NOT NULL,
+    state text NOT NULL CHECK (state IN (
+        'receiving', 'queued', 'running', 'done', 'failed', 'cancelled')),
+    actor text NOT NULL,
+    options jsonb NOT NULL,
+    format text,
+    body_bytes bigint NOT NULL DEFAULT 0,
+    read_bytes bigint NOT NULL DEFAULT 0,
+    position bigint NOT NULL DEFAULT 0,
     report jsonb NOT NULL,
+    archived bigint NOT NULL DEFAULT 0,
+    low_id uuid,
+    high_id uuid,
+    error jsonb,
+    lease_holder uuid,
+    lease_until timestamptz,
+    attempts integer NOT NULL DEFAULT 0,
+    tried_from bigint NOT NULL DEFAULT -1,
+    cleaned boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
     finished_at timestamptz,
+    restored_at timestamptz,
     PRIMARY KEY (workspace, id)
 );
+-- One job of a workspace runs at a time: this index is what holds it.
+CREATE UNIQUE INDEX import_job_running ON engram.import_job (workspace) WHERE state = 'running';
+CREATE INDEX import_job_open ON engram.import_job (created_at) WHERE NOT cleaned;
+
+-- The body as it was sent, until the job has ended. Not compressed: it is read once or twice.
+CREATE TABLE engram.import_chunk (
+    workspace uuid NOT NULL,
+    job_id uuid NOT NULL,
+    part integer NOT NULL,
+    data bytea NOT NULL,
+    PRIMARY KEY (workspace, job_id, part)
+);
+ALTER TABLE engram.import_chunk ALTER COLUMN data SET STORAGE EXTERNAL;
 
 CREATE TABLE engram.import_error (
     workspace uuid NOT NULL,
@@ -295,6 +391,29 @@ CREATE TABLE engram.import_error (
     PRIMARY KEY (workspace, job_id, index)
 );
 
+-- What a job has done to single memories, where the memory's own row cannot tell it.
+CREATE TABLE engram.import_item (
+    workspace uuid NOT NULL,
+    job_id uuid NOT NULL,
+    memory_id uuid NOT NULL,
+    role text NOT NULL CHECK (role IN ('updated', 'staged', 'kept', 'archived')),
+    becomes text,
+    name_sha256 bytea,
+    named_before uuid,
+    PRIMARY KEY (workspace, job_id, memory_id)
+);
+CREATE INDEX import_item_name ON engram.import_item (workspace, job_id, name_sha256)
+    WHERE name_sha256 IS NOT NULL;
+
+-- What a dry run would have stored so far, as digests.
+CREATE TABLE engram.import_mark (
+    workspace uuid NOT NULL,
+    job_id uuid NOT NULL,
+    key bytea NOT NULL,
+    value bytea NOT NULL,
+    PRIMARY KEY (workspace, job_id, key)
+);
+
 CREATE TABLE engram.audit (
     workspace uuid NOT NULL,
     id uuid NOT NULL,
@@ -302,6 +421,10 @@ CREATE TABLE engram.audit (
     action text NOT NULL,
     counts jsonb NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
+    subject text,
+    format text,
+    version text NOT NULL DEFAULT '',
+    duration_s double precision,
     PRIMARY KEY (workspace, id)
 );
 
@@ -341,6 +464,9 @@ CREATE UNLOGGED TABLE engram.provider_budget (
     refilled_at timestamptz NOT NULL DEFAULT now(),
     cut_at timestamptz NOT NULL DEFAULT '-infinity',
     closed_until timestamptz NOT NULL DEFAULT '-infinity',
+    document_at timestamptz NOT NULL DEFAULT '-infinity',
+    owed_at timestamptz NOT NULL DEFAULT '-infinity',
+    owed_tokens double precision NOT NULL DEFAULT 0,
     PRIMARY KEY (provider, model, key_sha256)
 );
 
@@ -356,8 +482,11 @@ DECLARE
 BEGIN
     FOREACH tenant IN ARRAY ARRAY[
         'namespace', 'memory', 'memory_revision', 'memory_alias', 'embedding_failure',
+        'bulk_batch',
         'dead_letter', 'outbox', 'idempotency', 'merge', 'merge_member', 'proposal', 'conflict',
-        'import_job', 'import_error', 'audit', 'webhook', 'delivery', 'api_key']
+        'dedup_run',
+        'import_job', 'import_chunk', 'import_error', 'import_item', 'import_mark',
+        'audit', 'webhook', 'delivery', 'api_key']
     LOOP
         EXECUTE format('ALTER TABLE engram.%I ENABLE ROW LEVEL SECURITY', tenant);
         EXECUTE format('ALTER TABLE engram.%I FORCE ROW LEVEL SECURITY', tenant);

@@ -1,20 +1,20 @@
 """The group commit: many requests' memories in one transaction, each answered by itself."""
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
 
-from engram.domain.arrival import Arrivals, Arriving, Decision, FoldKey, Known, decide_all
+from engram.domain.arrival import Arriving, Decision
 from engram.errors import EngramError, Fault
 from engram.storage import idempotency
 from engram.storage.connection import Connection, Pool, about
-from engram.storage.contention import LostRaceError, until_won
+from engram.storage.contention import until_won
 from engram.storage.idempotency import Answer, Key, Saved
-from engram.storage.inserting import insert_all
 from engram.storage.queries import statement
+from engram.storage.storing import store_all
 
 # What Postgres refuses although the decoder let it pass: such an item must fail alone.
 _DATA_ERRORS = (
@@ -234,104 +234,5 @@ async def _lock_namespaces(connection: Connection, items: Sequence[Arriving]) ->
 async def _store_all(
     connection: Connection, pairs: Sequence[tuple[Arriving, str]], now: datetime
 ) -> list[Outcome]:
-    items = [item for item, _ in pairs]
-    arrivals = Arrivals(
-        await _known_by_external_id(connection, items),
-        await _known_by_fold(connection, items, now),
-        now,
-    )
-    decisions = decide_all(items, arrivals)
-    decided = list(zip(items, decisions, strict=True))
-    brief = {item.id for item in items if item.memory.expires_at is not None}
-    await _repeat(connection, _repeats(decided, but_of={item.id for item in items}), now)
-    await _hold(connection, decided)
-    await insert_all(connection, list(zip(pairs, decisions, strict=True)), now)
-    # A repeat of the same batch can only lengthen a life; without a TTL there is nothing to do.
-    await _repeat(connection, _repeats(decided, of=brief), now)
-    return [Outcome(item, decision) for item, decision in zip(items, decisions, strict=True)]
-
-
-async def _known_by_external_id(
-    connection: Connection, items: Sequence[Arriving]
-) -> list[tuple[tuple[UUID, str, str], Known]]:
-    keys = sorted({key for item in items if (key := item.external_key)})
-    if not keys:
-        return []
-    rows = await connection.fetch(
-        statement("write", "known_by_external_id"), *map(list, zip(*keys, strict=True))
-    )
-    return [((row["workspace"], row["source"], row["external_id"]), _known(row)) for row in rows]
-
-
-async def _known_by_fold(
-    connection: Connection, items: Sequence[Arriving], now: datetime
-) -> list[tuple[FoldKey, Known]]:
-    live = [item for item in items if item.memory.state == "active"]
-    rows = await connection.fetch(
-        statement("write", "known_by_fold"),
-        [item.workspace for item in live],
-        [item.fold for item in live],
-        now,
-    )
-    return [
-        (
-            (
-                row["workspace"],
-                row["namespace"],
-                (row["user_id"], row["agent_id"], row["session_id"], row["app_id"]),
-                row["fold_hash"],
-            ),
-            _known(row),
-        )
-        for row in rows
-    ]
-
-
-def _known(row: asyncpg.Record) -> Known:
-    return Known(row["id"], row["version"], row["state"], row["content_sha256"])
-
-
-_Repeat = tuple[UUID, UUID, int, datetime | None]
-
-
-def _repeats(
-    decided: Sequence[tuple[Arriving, Decision]],
-    *,
-    of: Container[UUID] | None = None,
-    but_of: Container[UUID] = (),
-) -> list[_Repeat]:
-    return [
-        (item.workspace, target.id, target.version, item.memory.expires_at)
-        for item, decision in decided
-        if decision.kind in ("fold", "absorb")
-        and (target := decision.target) is not None
-        and (of is None or target.id in of)
-        and target.id not in but_of
-    ]
-
-
-async def _repeat(connection: Connection, repeats: Sequence[_Repeat], now: datetime) -> None:
-    if not repeats:
-        return
-    found = await connection.fetch(
-        statement("write", "repeat_memories"), *map(list, zip(*repeats, strict=True)), now
-    )
-    if len(found) < len({(workspace, target) for workspace, target, _, _ in repeats}):
-        raise LostRaceError
-
-
-async def _hold(connection: Connection, decided: Sequence[tuple[Arriving, Decision]]) -> None:
-    own = {item.id for item, _ in decided}
-    shown = {
-        (item.workspace, target.id)
-        for item, decision in decided
-        if decision.kind == "present"
-        and item.strategy == "create"
-        and (target := decision.target) is not None
-        and target.id not in own
-    }
-    if not shown:
-        return
-    columns = [workspace for workspace, _ in shown], [memory_id for _, memory_id in shown]
-    if len(await connection.fetch(statement("write", "hold_memories"), *columns)) < len(shown):
-        raise LostRaceError
+    decisions = await store_all(connection, pairs, now)
+    return [Outcome(item, decision) for (item, _), decision in zip(pairs, decisions, strict=True)]

@@ -22,6 +22,3 @@ RETURNING id, name, scopes, created_at, expires_at, revoked_at
 
 -- name: workspace
 SELECT id, name FROM engram.workspace WHERE name = $1
-
--- name: audit
-INSERT INTO engram.audit (workspace, id, actor, action, counts) VALUES ($1, $2, $3, $4, $5)

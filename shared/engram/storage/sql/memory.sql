@@ -85,7 +85,23 @@ DELETE FROM engram.memory_revision WHERE workspace = $1 AND memory_id = ANY ($2:
 DELETE FROM engram.embedding_failure WHERE workspace = $1 AND memory_id = ANY ($2::uuid[])
 
 -- name: erase_images
-UPDATE engram.merge_member SET before = '{}' WHERE workspace = $1 AND memory_id = ANY ($2::uuid[])
+UPDATE engram.merge_member SET before = '{}', evidence = '{}'
+WHERE workspace = $1 AND memory_id = ANY ($2::uuid[])
+
+-- name: erase_evidence
+-- What the guard said of a pair quotes both.
+UPDATE engram.merge_member b SET evidence = '{}'
+FROM engram.merge g
+WHERE g.workspace = $1 AND g.survivor = ANY ($2::uuid[])
+  AND b.workspace = $1 AND b.merge_id = g.id AND b.evidence <> '{}'
+
+-- name: erase_proposals
+DELETE FROM engram.proposal
+WHERE workspace = $1 AND (low = ANY ($2::uuid[]) OR high = ANY ($2::uuid[]))
+
+-- name: erase_conflicts
+DELETE FROM engram.conflict
+WHERE workspace = $1 AND (low = ANY ($2::uuid[]) OR high = ANY ($2::uuid[]))
 
 -- name: erase_answers
 -- 410 stays: a repeat of the request must not store again what was deleted.

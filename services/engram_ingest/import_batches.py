@@ -1,0 +1,136 @@
+"""Reads a job's body into batches of arriving memories: parsing, away from the event loop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from engram.domain.arrival import Arriving
+from engram.errors import EngramError, Fault, TooLargeError
+from engram.importers.reading import Import, read
+from engram.importers.record import Found
+from engram.storage.importing import Job
+from engram_ingest.import_file import ChunkFile, buffered
+from engram_ingest.import_items import Arrive, arrive
+from engram_ingest.import_options import Options
+
+MAX_ITEMS = 1_000
+_MAX_CHARACTERS = 2_000_000
+
+
+@dataclass(slots=True)
+class Batch:
+    """Items to be stored in one transaction.
+
+    Attributes:
+        taken: what may be stored; ``refused`` what cannot be read, with the reason.
+        after: index of the item that follows.
+        read_bytes: how far the body was read.
+    """
+
+    taken: list[tuple[Found, Arriving]] = field(default_factory=list)
+    refused: list[tuple[Found, Fault]] = field(default_factory=list)
+    after: int = 0
+    read_bytes: int = 0
+    characters: int = 0
+
+    def __len__(self) -> int:
+        return len(self.taken) + len(self.refused)
+
+    def add(self, found: Found, item: Arriving | Fault) -> None:
+        """Take one more item."""
+        if isinstance(item, Fault):
+            self.refused.append((found, item))
+        else:
+            self.taken.append((found, item))
+            self.characters += len(item.memory.content)
+        self.after = found.index + 1
+
+    @property
+    def full(self) -> bool:
+        """Say whether it is time to write."""
+        return len(self) >= MAX_ITEMS or self.characters >= _MAX_CHARACTERS
+
+
+class Reader:
+    """Reads one job from where it stands; its methods block and belong in a thread.
+
+    Args:
+        file: the body.
+        job: whose it is.
+        options: how it is to be done.
+        max_items: more items than that end the job.
+    """
+
+    def __init__(self, file: ChunkFile, job: Job, options: Options, max_items: int) -> None:
+        self._file = file
+        self._job = job
+        self._options = options
+        self._max_items = max_items
+        self._reading: Import | None = None
+
+    @property
+    def format(self) -> str | None:
+        """Name of the format, None until it was detected."""
+        return self._reading.format if self._reading else None
+
+    @property
+    def source(self) -> str | None:
+        """The source whose memories the format's rows become."""
+        return self._reading.source if self._reading else None
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is worth knowing about the file; complete once it was read."""
+        return self._reading.warnings if self._reading else []
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield what follows the job's position.
+
+        Items before it are read again, not stored again: ids made from repeats need them.
+
+        Raises:
+            EngramError: the body cannot be read, or no further; what came before was yielded.
+        """
+        options = self._options
+        self._reading = read(
+            buffered(self._file),
+            format=options.format,
+            filename=options.filename,
+        )
+        plan = options.plan(self._job.id, self.source)
+        take = arrive(self._job.workspace, options, plan)
+        batch, failure = Batch(), None
+        founds = iter(self._reading)
+        while True:
+            try:
+                found = next(founds, None)
+                if found is None:
+                    break
+                self._take(batch, found, take)
+            except EngramError as error:
+                failure = error
+                break
+            if batch.full:
+                yield self._marked(batch)
+                batch = Batch()
+        if batch:
+            yield self._marked(batch)
+        if failure is not None:
+            raise failure
+
+    def _take(self, batch: Batch, found: Found, take: Arrive) -> None:
+        if found.index >= self._max_items:
+            raise _too_many(self._max_items)
+        if found.index >= self._job.position:
+            batch.add(found, take(found))
+
+    def _marked(self, batch: Batch) -> Batch:
+        batch.read_bytes = min(self._file.tell(), self._job.body_bytes)
+        return batch
+
+
+def _too_many(most: int) -> TooLargeError:
+    return TooLargeError(
+        "too_many_items",
+        f"The file holds more than {most:,} items; the import ended there.",
+        cure="Split the file, or raise ENGRAM_IMPORT_MAX_ITEMS; what was stored is recognised.",
+    )
