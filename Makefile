@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Further arguments of pytest: make test ARGS="-k search"
 ARGS ?=
-BENCHES := e2e freshness search rss provider
+BENCHES := e2e freshness import search rss provider
 SMOKE := build/wheel
 
 .PHONY: help

@@ -29,6 +29,10 @@ COMMAND_MODULES: Final = (
     "engram_cli.commands.configuration",
     "engram_cli.commands.keys",
     "engram_cli.commands.dead_letters",
+    "engram_cli.commands.dedup",
+    "engram_cli.commands.merges",
+    "engram_cli.commands.decay",
+    "engram_cli.commands.schedule",
     "engram_cli.commands.demo",
     "engram_cli.commands.bench",
 )

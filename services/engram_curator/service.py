@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
+from engram_curator.decay import Watch, decay, decay_on_request, look_at_clock
 from engram_curator.expiry import expire
 from engram_curator.indexing import Seen, sweep_indexes
 from engram_curator.reconcile import Looked, reconcile
@@ -14,7 +15,7 @@ from engram_curator.schedule import Duty, run_schedule
 
 def duties() -> dict[str, Duty]:
     """Return every sweep by its name in the table."""
-    seen, looked = Seen(), Looked()
+    seen, looked, watch = Seen(), Looked(), Watch()
 
     async def hold_against(service: Service) -> None:
         await reconcile(service, looked)
@@ -22,10 +23,22 @@ def duties() -> dict[str, Duty]:
     async def index(service: Service) -> None:
         await sweep_indexes(service.pool, service.spaces.dimensions, seen)
 
+    async def fade(service: Service) -> None:
+        await decay(service, watch)
+
+    async def fade_on_request(service: Service) -> None:
+        await decay_on_request(service, watch)
+
+    async def see_clock(service: Service) -> None:
+        await look_at_clock(service, watch)
+
     return {
         "reconcile": Duty(timedelta(minutes=5), hold_against),
         "index": Duty(timedelta(seconds=15), index),
         "expiry": Duty(timedelta(hours=1), expire),
+        "decay": Duty(timedelta(days=1), fade),
+        "decay-runs": Duty(timedelta(hours=1), fade_on_request),
+        "decay-clock": Duty(timedelta(minutes=10), see_clock),
     }
 
 

@@ -11,11 +11,17 @@ from engram import metrics
 from engram_ingest import (
     audit,
     dead_letters,
+    decay,
     export,
     import_jobs,
     imports,
     memories,
+    merges,
+    merges_runs,
     problems,
+    proposals,
+    proposals_conflicts,
+    schedules,
     searches,
     workspace,
 )
@@ -59,6 +65,12 @@ def build_app(
         export,
         audit,
         import_jobs,
+        decay,
+        schedules,
+        merges,
+        merges_runs,
+        proposals,
+        proposals_conflicts,
     ):
         app.include_router(module.router)
     app.middleware("http")(_measured)

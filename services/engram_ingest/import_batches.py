@@ -1,15 +1,15 @@
 """Reads a job's body into batches of arriving memories: parsing, away from the event loop."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from engram.domain.arrival import Arriving
 from engram.errors import EngramError, Fault, TooLargeError
 from engram.importers.reading import Import, read
 from engram.importers.record import Found
-from engram.storage.importing import Job
-from engram_ingest.import_file import ChunkFile, buffered
-from engram_ingest.import_items import Arrive, arrive
+from engram_ingest.import_arriving import Arrive, arrive
+from engram_ingest.import_body import BodyFile, buffered
 from engram_ingest.import_options import Options
 
 MAX_ITEMS = 1_000
@@ -50,21 +50,34 @@ class Batch:
         return len(self) >= MAX_ITEMS or self.characters >= _MAX_CHARACTERS
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be read.
+
+    Attributes:
+        job: the import it belongs to.
+        position: index of the first item that is wanted.
+        max_items: more items than that end the job.
+    """
+
+    workspace: UUID
+    job: UUID
+    position: int
+    options: Options
+    max_items: int
+
+
 class Reader:
     """Reads one job from where it stands; its methods block and belong in a thread.
 
     Args:
         file: the body.
-        job: whose it is.
-        options: how it is to be done.
-        max_items: more items than that end the job.
+        task: what is wanted of it.
     """
 
-    def __init__(self, file: ChunkFile, job: Job, options: Options, max_items: int) -> None:
+    def __init__(self, file: BodyFile, task: Task) -> None:
         self._file = file
-        self._job = job
-        self._options = options
-        self._max_items = max_items
+        self._task = task
         self._reading: Import | None = None
 
     @property
@@ -82,7 +95,7 @@ class Reader:
         """What is worth knowing about the file; complete once it was read."""
         return self._reading.warnings if self._reading else []
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Yield what follows the job's position.
 
         Items before it are read again, not stored again: ids made from repeats need them.
@@ -90,14 +103,14 @@ class Reader:
         Raises:
             EngramError: the body cannot be read, or no further; what came before was yielded.
         """
-        options = self._options
+        options = self._task.options
         self._reading = read(
             buffered(self._file),
             format=options.format,
             filename=options.filename,
         )
-        plan = options.plan(self._job.id, self.source)
-        take = arrive(self._job.workspace, options, plan)
+        plan = options.plan(self._task.job, self.source)
+        take = arrive(self._task.workspace, options, plan)
         batch, failure = Batch(), None
         founds = iter(self._reading)
         while True:
@@ -118,13 +131,13 @@ class Reader:
             raise failure
 
     def _take(self, batch: Batch, found: Found, take: Arrive) -> None:
-        if found.index >= self._max_items:
-            raise _too_many(self._max_items)
-        if found.index >= self._job.position:
+        if found.index >= self._task.max_items:
+            raise _too_many(self._task.max_items)
+        if found.index >= self._task.position:
             batch.add(found, take(found))
 
     def _marked(self, batch: Batch) -> Batch:
-        batch.read_bytes = min(self._file.tell(), self._job.body_bytes)
+        batch.read_bytes = min(self._file.tell(), self._file.body_bytes)
         return batch
 
 

@@ -15,7 +15,7 @@ from engram.importers.record import Found
 from engram.importers.report import Report
 from engram.importers.source import Limits
 from engram_ingest.bodies import IMPORT_BYTES
-from engram_ingest.import_items import Arrive
+from engram_ingest.import_arriving import Arrive
 from engram_ingest.import_options import Options
 
 MAX_ITEMS = 500

@@ -14,10 +14,12 @@ from engram.storage import importing
 from engram.storage.connection import UNREACHABLE, Pool, about
 from engram.storage.importing import Job, LeaseLostError
 from engram_ingest.admission import Admission
-from engram_ingest.import_batches import Reader
+from engram_ingest.import_batches import Task
+from engram_ingest.import_body import StoppedError
 from engram_ingest.import_cleanup import sweep
-from engram_ingest.import_file import ChunkFile, StoppedError
+from engram_ingest.import_file import ChunkFile
 from engram_ingest.import_options import Options
+from engram_ingest.import_parsing import parsing
 from engram_ingest.import_work import Work
 
 log = structlog.get_logger(__name__)
@@ -113,8 +115,9 @@ class ImportRunner:
             return False
         log.info("import begins", job=str(job.id), position=job.position, attempt=job.attempts)
         file = ChunkFile(asyncio.get_running_loop(), self._pool, job)
-        reader = Reader(file, job, Options(**job.options), self._max_items)
-        work = Work(self._pool, job, holder, reader, LEASE)
+        options = Options(**job.options)
+        task = Task(job.workspace, job.id, job.position, options, self._max_items)
+        work = Work(self._pool, job, holder, parsing(file, task), LEASE)
         async with self._held(job, holder, file):
             await self._settle(job, holder, work)
         self._committed()
@@ -178,6 +181,9 @@ class ImportRunner:
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+            # Ends the process that parses; where a thread is in it still, that one ends it.
+            with contextlib.suppress(ValueError):
+                batches.close()
         await work.finish()
 
     async def _release(self, job: Job, holder: UUID, pause: timedelta) -> None:

@@ -18,11 +18,10 @@ from engram.storage.idempotency import Answer, Key, claim, save
 from engram.storage.importing import Job, LeaseLostError
 from engram_ingest.authentication import Principal
 from engram_ingest.bodies import check_body, cut_off, too_large, too_slow
+from engram_ingest.import_body import CHUNK_BYTES
 from engram_ingest.import_options import Options
 from engram_ingest.import_tally import Tally
 from engram_ingest.import_views import location, shown
-
-CHUNK_BYTES = 1024 * 1024
 
 
 class Incoming:

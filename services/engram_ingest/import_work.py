@@ -17,8 +17,9 @@ from engram.storage.contention import until_won
 from engram.storage.idempotency import Answer
 from engram.storage.importing import ItemError, Job, LeaseLostError, Progress
 from engram.storage.writing import Outcome, Write, write_batch
-from engram_ingest.import_batches import Batch, Reader
+from engram_ingest.import_batches import Batch
 from engram_ingest.import_items import count, count_metrics
+from engram_ingest.import_parsing import Parsing
 from engram_ingest.import_tally import MAX_LISTED_ERRORS, Tally
 
 log = structlog.get_logger(__name__)
@@ -36,7 +37,7 @@ class Work:
     """
 
     def __init__(
-        self, pool: Pool, job: Job, holder: UUID, reader: Reader, lease: timedelta
+        self, pool: Pool, job: Job, holder: UUID, reader: Parsing, lease: timedelta
     ) -> None:
         self.reader = reader
         self._pool = pool

@@ -19,7 +19,8 @@ from engram_ingest import import_schemas
 from engram_ingest.authentication import Principal
 from engram_ingest.bodies import IMPORT_BYTES
 from engram_ingest.dependencies import MemoryCaller, doors_of, json_response
-from engram_ingest.import_items import COUNTS, arrive, count, count_metrics
+from engram_ingest.import_arriving import arrive
+from engram_ingest.import_items import COUNTS, count, count_metrics
 from engram_ingest.import_options import Options, checked
 from engram_ingest.import_reading import Batch, NotSmallError, read_batch
 from engram_ingest.import_uploads import Incoming, Upload, headers_of, of_bytes

@@ -1,7 +1,7 @@
 """Answers searches: the query's vector, the search in one transaction, the public shape."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -11,15 +11,19 @@ import asyncpg
 import structlog
 
 from engram.domain.context import build_context
+from engram.domain.decay import faded
+from engram.domain.decay_settings import Rules
 from engram.domain.lexical import as_tsquery
-from engram.domain.ranking import blended, faded
+from engram.domain.ranking import blended
 from engram.domain.vectors import Matrix
 from engram.embedding.provider import Provider, ProviderError
 from engram.errors import EngramError, UnavailableError
 from engram.storage import records
 from engram.storage.connection import Connection, Pool, about
+from engram.storage.decay_settings import rules_of
 from engram.storage.search import Found, Hit, Question, by_vector, by_words, similar_ids
 from engram.storage.spaces import read_space
+from engram_ingest.accesses import Accesses
 from engram_ingest.questions import (
     ContextRequest,
     SearchRequest,
@@ -67,14 +71,20 @@ class Searcher:
         pool: of the API role.
         spaces: keys and providers by space id.
         query_timeout_s: how long a query may take to be embedded before words must do.
+        accesses: counts what is found, which reinforces it; None counts nothing.
     """
 
     def __init__(
-        self, pool: Pool, spaces: Spaces, query_timeout_s: float = QUERY_TIMEOUT_S
+        self,
+        pool: Pool,
+        spaces: Spaces,
+        query_timeout_s: float = QUERY_TIMEOUT_S,
+        accesses: Accesses | None = None,
     ) -> None:
         self._pool = pool
         self._spaces = spaces
         self._query_timeout_s = query_timeout_s
+        self._accesses = accesses
         # Where each scope was last read: only a guess, which every search checks.
         self._hints: dict[Where, int] = {}
 
@@ -84,6 +94,11 @@ class Searcher:
         Raises:
             UnavailableError: Postgres cannot be reached, or spaces change too fast to follow.
         """
+        found = await self._found(workspace, request)
+        self._note(workspace, (result["memory"]["id"] for result in found["results"]))
+        return found
+
+    async def _found(self, workspace: UUID, request: SearchRequest) -> dict[str, Any]:
         where = (workspace, request.namespace)
         space = self._hints.get(where) or await self._read_pointer(where)
         for attempt in range(_TRIES):
@@ -112,7 +127,7 @@ class Searcher:
         Raises:
             UnavailableError: Postgres cannot be reached.
         """
-        found = await self.search(
+        found = await self._found(
             workspace,
             SearchRequest(request.query, request.namespace, request.filters, request.limit),
         )
@@ -122,7 +137,12 @@ class Searcher:
             max_tokens=request.max_tokens,
             style=request.format,
         )
+        self._note(workspace, block.ids)
         return {"context": block.text, "memories": list(block.ids), "tokens": block.tokens}
+
+    def _note(self, workspace: UUID, ids: Iterable[str]) -> None:
+        if self._accesses is not None:
+            self._accesses.note(workspace, map(UUID, ids))
 
     async def _answer(
         self, where: Where, request: SearchRequest, space: int, vector: Matrix | None
@@ -144,7 +164,9 @@ class Searcher:
                 found = await by_words(connection, question, as_tsquery(request.query))
             else:
                 found = await by_vector(connection, question, vector)
-            found = _ranked(found, request)
+            if request.rank == "blended":
+                rules = await rules_of(connection, workspace)
+                found = _blended(found, rules, request.limit)
             results = await _results(connection, question, found.hits)
         return {
             "results": results,
@@ -185,17 +207,21 @@ def _pool_size(request: SearchRequest) -> int:
     return max(_BLEND_POOL_MIN, _BLEND_POOL * request.limit)
 
 
-def _ranked(found: Found, request: SearchRequest) -> Found:
-    if request.rank == "similarity":
-        return found
+def _blended(found: Found, rules: Rules, limit: int) -> Found:
+    """Order by similarity and by what is left of importance, by each namespace's half-life."""
     now = datetime.now(UTC)
-    hits = [replace(hit, score=_blend(hit, now)) for hit in found.hits]
+    half_lives = {
+        name: rules.policy(name).half_life_days for name in {hit.namespace for hit in found.hits}
+    }
+    hits = [replace(hit, score=_blend(hit, now, half_lives[hit.namespace])) for hit in found.hits]
     hits.sort(key=lambda hit: (-hit.score, hit.id))
-    return Found(hits[: request.limit], found.route)
+    return Found(hits[:limit], found.route)
 
 
-def _blend(hit: Hit, now: datetime) -> float:
-    left = faded(hit.importance, hit.reinforced_at, now, pinned=hit.pinned)
+def _blend(hit: Hit, now: datetime, half_life_days: float) -> float:
+    left = faded(
+        hit.importance, hit.reinforced_at, now, half_life_days=half_life_days, pinned=hit.pinned
+    )
     return blended(hit.score, left)
 
 

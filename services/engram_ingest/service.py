@@ -12,6 +12,7 @@ from engram.serving.process import Service, background, run_service
 from engram.serving.web import listen, serve
 from engram.settings import Settings
 from engram.storage.connection import open_pool
+from engram_ingest.accesses import Accesses
 from engram_ingest.admission import Admission
 from engram_ingest.app import build_app
 from engram_ingest.authentication import Authenticator
@@ -63,10 +64,12 @@ async def open_doors(service: Service) -> AsyncIterator[tuple[FastAPI, CommandLa
             pool, service.pool, admission, service.relay.wake, settings.import_max_items
         )
         doors = Doors(service, pool, committer, Authenticator(service.pool), runner)
-        searcher = Searcher(pool, service.spaces, settings.query_timeout_s)
+        accesses = Accesses(pool, settings.access_flush_s)
+        searcher = Searcher(pool, service.spaces, settings.query_timeout_s, accesses)
         lane = CommandLane(doors)
-        async with background(
-            committer.run(), admission.run(service.pool), lane.run(), runner.run()
+        async with (
+            accesses.counting(),
+            background(committer.run(), admission.run(service.pool), lane.run(), runner.run()),
         ):
             yield build_app(doors, searcher), lane
 

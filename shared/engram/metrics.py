@@ -94,6 +94,14 @@ FRESHNESS = Histogram(
 SEARCH_SECONDS = Histogram(
     "engram_search_seconds", "Duration of a search, by route.", ["route"], buckets=_SECONDS
 )
+RESTORED = Counter(
+    "engram_restored_memories", "Merged memories that an undo has made themselves again."
+)
+DECIDED = Counter(
+    "engram_dedup_decisions",
+    "What people decided on proposals and conflicts, by kind and decision.",
+    ["kind", "decision"],
+)
 EXPORTED = Counter(
     "engram_exported_memories", "Memories that left in an export, by format.", ["format"]
 )
@@ -130,4 +138,25 @@ GIVEN_UP = Counter(
     "engram_given_up_messages",
     "Messages the broker will not deliver again (max_deliveries, terminated), by stream.",
     ["kind", "stream"],
+)
+ACCESSES = Counter(
+    "engram_accesses",
+    "Search hits counted, by outcome (settled: written or their memory is gone; dropped).",
+    ["outcome"],
+)
+ACCESSES_WAITING = Gauge(
+    "engram_accesses_waiting_memories", "Memories whose hits were not written by the last flush."
+)
+DECAY_ARCHIVED = Counter("engram_decay_archived_memories", "Memories archived by decay.")
+DECAY_SLOWED = Gauge(
+    "engram_decay_slowed_namespaces",
+    "Namespaces of which the last scheduled decay left some for the next one, because of the cap.",
+)
+DECAY_WITHHELD = Gauge(
+    "engram_decay_withheld_seconds", "Course of the wall clock that decay does not count (SQL)."
+)
+DECAY_CLOCK_SET = Counter(
+    "engram_decay_clock_set",
+    "Times the database's clock was found to have been set, by direction (forwards, backwards).",
+    ["direction"],
 )

@@ -84,6 +84,9 @@ class Settings(BaseModel):
     import_jobs_limit: int = Field(
         10, ge=1, description="Imports of one workspace that may wait or run at once."
     )
+    access_flush_s: float = Field(
+        5.0, gt=0, le=60, description="Seconds between two writings of what searches found."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."
     )

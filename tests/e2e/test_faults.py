@@ -29,11 +29,8 @@ async def under_fire(
     running: Cluster, kills: int, memories: int, kill: Callable[[], Awaitable[None]]
 ) -> None:
     """Write memories steadily and kill something evenly spread over the writing."""
-    parts = [
-        [f"memory {number} of part {part}" for number in range(memories // kills)]
-        for part in range(kills)
-    ]
-    for part in parts:
+    contents = [f"memory {number}" for number in range(memories)]
+    for part in (contents[start::kills] for start in range(kills)):
         writing = asyncio.create_task(running.post_many(part))
         want = len(running.ledger.accepted) + len(part) // 3
         await eventually(lambda want=want: len(running.ledger.accepted) >= want, 60)

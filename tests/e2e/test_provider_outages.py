@@ -39,6 +39,9 @@ FIRST_CALLS = 10
 # No sooner than Retry-After says, else once a second, by each of the two in flight at the least.
 LIMITED_CALLS_PER_S = 2.0
 PROBE_EVERY_S = 5.0
+# Within five seconds of a known-good answer a failure is taken for the text's own, and counted; the
+# third in a row is not.
+COUNTED = 2
 Servers = tuple[PostgresServer, NatsServer, Path]
 
 
@@ -75,17 +78,19 @@ async def outage(
     running: Cluster, fake: FakeProvider, fault: str, memories: int, lasts_s: float
 ) -> None:
     """Let the provider fail while memories are written, then answer again; all are embedded."""
+    limited = fault.startswith("429")
     known, calls, began = len(running.ledger.accepted), fake.requests.calls, time.monotonic()
     fake.script(**FAULTS[fault], times=None)
     await running.post_many([f"written during {fault}, {number}" for number in range(memories)])
     found = await running.client.post("/v1/memories/search", json={"query": "anything"})
     assert found.status_code == 200
-    await eventually(lambda: running.fetchval(FAILING), 30)
+    # A call that hangs fails by its timeout, and so does the known-good text sent after it.
+    await eventually(lambda: running.fetchval(FAILING), 120)
     await asyncio.sleep(lasts_s)  # an outage is a length of time
     assert await running.fetchval("SELECT count(*) FROM engram_vec.space_1") == known
-    assert await running.fetchval(ATTEMPTS) == 0
+    assert await running.fetchval(ATTEMPTS) <= (0 if limited else COUNTED)
     asked, elapsed_s = fake.requests.calls - calls, time.monotonic() - began
-    rate = LIMITED_CALLS_PER_S if fault.startswith("429") else 1 / PROBE_EVERY_S
+    rate = LIMITED_CALLS_PER_S if limited else 1 / PROBE_EVERY_S
     assert asked <= FIRST_CALLS + rate * elapsed_s
     fake.clear()
     await running.settled()

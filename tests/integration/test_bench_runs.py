@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engram.domain.budget import Quota
-from engram_cli.bench import e2e, freshness, lanes, provider, rss, search
+from engram_cli.bench import e2e, freshness, imports, lanes, provider, rss, search
 from engram_cli.main import run
 
 FIELDS = ["bench", "figure", "value", "unit", "floor", "ratio", "target", "met", "params"]

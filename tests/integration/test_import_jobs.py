@@ -12,7 +12,7 @@ import pytest
 from engram.storage import importing
 from engram.storage.connection import about
 from engram.storage.importing import LeaseLostError
-from engram_ingest.import_batches import Reader
+from engram_ingest.import_batches import Reader, Task
 from engram_ingest.import_cleanup import sweep
 from engram_ingest.import_file import ChunkFile
 from engram_ingest.import_options import Options
@@ -92,8 +92,8 @@ async def expire(store: Store) -> None:
 
 def work_on(store: Store, job: importing.Job, holder: UUID) -> tuple[Work, ChunkFile]:
     file = ChunkFile(asyncio.get_running_loop(), store.app.state.doors.pool, job)
-    reader = Reader(file, job, Options(**job.options), 1_000_000)
-    return Work(store.app.state.doors.pool, job, holder, reader, LEASE), file
+    task = Task(job.workspace, job.id, job.position, Options(**job.options), 1_000_000)
+    return Work(store.app.state.doors.pool, job, holder, Reader(file, task), LEASE), file
 
 
 async def test_two_runners_never_have_the_same_job(held: Store) -> None:

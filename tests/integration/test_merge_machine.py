@@ -1,7 +1,7 @@
 """Create, change, delete, merge and undo in any order, held against a history without the undone.
 
-The model knows no undo: it goes through everything that happened again, leaving out what was undone.
-So an undo must come to the same as if the merge had never been.
+The model knows no undo: it goes through everything that happened again, and leaves out what was
+undone. So an undo must come to the same as if the merge had never been.
 """
 
 import asyncio

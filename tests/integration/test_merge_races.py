@@ -142,14 +142,10 @@ async def test_a_vector_that_waits_for_a_merge_is_not_stored(
 
         async def embed() -> object:
             async with workers.acquire() as connection, connection.transaction():
-                return await vectors.store_vectors(
-                    connection, [text], ONE, 1, datetime.now(UTC)
-                )
+                return await vectors.store_vectors(connection, [text], ONE, 1, datetime.now(UTC))
 
         async with in_flight(store) as connection:
-            await merging.apply_groups(
-                connection, Cause(store.id, "x"), [group], datetime.now(UTC)
-            )
+            await merging.apply_groups(connection, Cause(store.id, "x"), [group], datetime.now(UTC))
             late = asyncio.create_task(embed())
             await waits(store, late)
         assert await late == set()
@@ -164,9 +160,7 @@ async def test_a_vector_stored_while_the_merge_waits_goes_with_it(
     group, text = await store.group(a, b), Text(store.id, b, 1, "Tea", 0)
     async with await open_pool(database_url, "engram_worker", size=1, name="w") as workers:
         async with workers.acquire() as connection, connection.transaction():
-            stored = await vectors.store_vectors(
-                connection, [text], ONE, 1, datetime.now(UTC)
-            )
+            stored = await vectors.store_vectors(connection, [text], ONE, 1, datetime.now(UTC))
             merge = asyncio.create_task(store.apply(group))
             await waits(store, merge)
         assert stored == {(store.id, b)}
@@ -221,9 +215,7 @@ async def test_two_undos_at_once_are_one(store: Workspace) -> None:
     before = await store.dump()
     merge_id = await store.merge(a, b)
     async with in_flight(store) as connection:
-        first = await undoing.undo(
-            connection, store.id, merge_id, actor="x", now=datetime.now(UTC)
-        )
+        first = await undoing.undo(connection, store.id, merge_id, actor="x", now=datetime.now(UTC))
         second = asyncio.create_task(store.undo(merge_id))
         await waits(store, second)
     assert len(first.restored) == 1

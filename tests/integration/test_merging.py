@@ -1,4 +1,4 @@
-"""Merging: one transaction for any number of groups, looked at again under locks, all of it told."""
+"""Merging: one transaction for many groups, looked at again under locks, all of it told."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import pytest
 
 from engram.storage import dedup_runs
 from engram.storage.connection import about
-from engram.storage.merging import Cause, Group, Member, apply_group
+from engram.storage.merging import Cause, Group, Member
 from tests.support.merging import LEASE, Workspace, open_workspace
 
 OLD = "2024-01-01T00:00:00Z"
@@ -127,7 +127,9 @@ async def test_another_workspace_cannot_be_merged(
     assert (await store.one(b))["state"] == "active"
 
 
-async def test_five_thousand_copies_merge_in_a_bounded_number_of_statements(store: Workspace) -> None:
+async def test_five_thousand_copies_merge_in_a_bounded_number_of_statements(
+    store: Workspace,
+) -> None:
     survivor = await store.add("tea")
     await store.sql.execute(
         "INSERT INTO engram.memory SELECT (jsonb_populate_record(m, jsonb_build_object("

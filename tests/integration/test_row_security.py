@@ -15,7 +15,7 @@ from tests.support.store import Store, open_store
 
 # What the system keeps for itself, without any workspace.
 GLOBAL = {"engram.schema_version", "engram.space", "engram.sweep", "engram.migration",
-          "engram.provider_budget",
+          "engram.provider_budget", "engram.decay_clock",
           "engram.vector_index"}  # fmt: skip
 
 
@@ -96,6 +96,7 @@ async def filled(store: Store) -> str:
         special = {
             "engram.merge": {"kind": "'repeat'"},
             "engram.dedup_run": {"state": "'done'"},
+            "engram.decay_run": {"state": "'done'"},
             "engram.proposal": {"state": "'open'"},
             "engram.conflict": {"state": "'open'"},
             "engram.import_job": {"state": "'done'"},

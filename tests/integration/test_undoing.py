@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import asyncpg
 import pytest
@@ -83,10 +83,7 @@ async def chain(store: Workspace) -> tuple[list, list]:
         for n, importance in enumerate((0.9, 0.5, 0.7, 0.1))
     ]
     await store.sql.execute("UPDATE engram.memory SET access_count = 1 + (importance * 10)::int")
-    merges = [
-        await store.merge(into, one)
-        for one, into in zip(memories[:-1], memories[1:], strict=True)
-    ]
+    merges = [await store.merge(into, one) for one, into in pairwise(memories)]
     return memories, merges
 
 
@@ -99,10 +96,7 @@ async def test_a_chain_undone_in_any_order_is_byte_equal(
         await store.undo(merge)
     before = await store.dump()
     assert [one["access_count"] for one in before.values()] == [10, 6, 8, 2]
-    merges = [
-        await store.merge(into, one)
-        for one, into in zip(memories[:-1], memories[1:], strict=True)
-    ]
+    merges = [await store.merge(into, one) for one, into in pairwise(memories)]
     assert (await store.one(memories[3]))["access_count"] == 26
     for place in order:
         await store.undo(merges[place])
@@ -114,12 +108,31 @@ async def test_what_leaves_the_bottom_of_a_chain_is_given_back_up_to_its_top(
 ) -> None:
     memories, merges = await chain(store)
     top = memories[3]
-    assert ((await store.one(top))["importance"], (await store.one(top))["access_count"]) == (0.9, 26)
+    carried = await store.one(top)
+    assert (carried["importance"], carried["access_count"]) == (0.9, 26)
     await store.undo(merges[0])
     rows = await store.dump()
     assert [rows[one]["state"] for one in memories] == ["active", "merged", "merged", "active"]
     assert (rows[top]["importance"], rows[top]["access_count"]) == (0.7, 16)
     assert [rows[one]["access_count"] for one in memories] == [10, 6, 14, 16]
+
+
+async def test_a_survivor_that_absorbed_before_its_member_did_is_given_its_share_too(
+    store: Workspace,
+) -> None:
+    a, b, c, x = [
+        await store.add(f"tea {importance}", importance=importance)
+        for importance in (0.9, 0.5, 0.1, 0.3)
+    ]
+    before = await store.dump()
+    first = await store.merge(c, x)
+    lowest = await store.merge(b, a)
+    last = await store.merge(c, b)
+    await store.undo(lowest)
+    assert (await store.one(c))["importance"] == 0.5
+    await store.undo(first)
+    await store.undo(last)
+    assert await store.dump() == before
 
 
 async def test_later_edits_stay_and_no_version_falls(store: Workspace) -> None:
@@ -237,7 +250,8 @@ async def test_a_run_killed_in_the_middle_leaves_nothing_half_and_is_undone_byte
     await store.apply(await store.group(ids[0], ids[1]), cause=run.cause())
     half = await store.dump()
     groups = [await store.group(ids[2], ids[3]), await store.group(ids[4], ids[5])]
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+
+    async def killed() -> None:
         async with store.pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 "SELECT set_config('engram.workspaces', $1, true)", "{" + str(store.id) + "}"
@@ -246,6 +260,9 @@ async def test_a_run_killed_in_the_middle_leaves_nothing_half_and_is_undone_byte
             pid = await connection.fetchval("SELECT pg_backend_pid()")
             await store.sql.execute("SELECT pg_terminate_backend($1)", pid)
             await connection.execute("SELECT 1")
+
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await killed()
     assert await store.dump() == half
     assert await store.sql.fetchval("SELECT count(*) FROM engram.merge") == 1
     assert await store.embedded() == set(ids) - {ids[1]}

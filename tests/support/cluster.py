@@ -46,10 +46,9 @@ class Cluster:
     ledger: Ledger = field(default_factory=Ledger)
 
     async def restart(self, name: str) -> None:
-        """Kill -9 a service and start it again."""
-        service = self.services[name]
+        """Kill -9 a service, start it again and see it ready: so the next kill hits it at work."""
         await self.kill9(name)
-        await service.start()
+        await self.start(name)
 
     async def kill9(self, name: str) -> None:
         """Kill a service as a crash would, and see it gone."""

@@ -1,4 +1,4 @@
-"""A workspace on a real database to merge and undo in: the storage calls, and plain SQL to check."""
+"""A workspace on a real database to merge and undo in: storage calls, and SQL to check them."""
 
 import contextlib
 import json

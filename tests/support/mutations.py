@@ -49,7 +49,8 @@ CONDITIONS = (
 UNITS = (
     ("mg", "g"), ("kg", "g"), ("GB", "MB"), ("GB", "GiB"), ("km", "miles"), ("euros", "dollars"),
     ("dollars", "pounds"), ("°C", "°F"), ("am", "pm"), ("pm", "am"), ("UTC", "EST"),
-    ("g", "ounces"),    ("%", " per mille"), ("minute", "hour"), ("month", "year"), ("days", "weeks"),
+    ("g", "ounces"),    ("%", " per mille"), ("minute", "hour"), ("month", "year"),
+    ("days", "weeks"),
     ("kilometres", "miles"),
 )  # fmt: skip
 MONTHS = ("January", "March", "April", "May", "June", "July", "August", "September", "October")
@@ -131,9 +132,10 @@ def _verbs(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _swapped(text: str) -> Iterator[tuple[str, str]]:
-    names = list(
-        dict.fromkeys(re.findall(r"(?<!^)\b[A-Z][a-z]+|^[A-Z][a-z]+(?=[a-z' ]* [a-z]*s? )", text))
-    )
+    if any(word in text for word in _SYMMETRIC):
+        return
+    found = re.findall(r"\b[A-Z][a-z]{2,}", text)
+    names = [n for n in dict.fromkeys(found) if n.lower() not in _NO_NAMES]
     for i, name in enumerate(names):
         for other in names[i + 1 :]:
             if re.search(rf"\b{name}(?:, | and | or ){other}\b", text):

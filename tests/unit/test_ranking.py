@@ -1,35 +1,9 @@
-"""Importance fades by half-life and is mixed with similarity."""
+"""Similarity and what is left of importance become one order."""
 
-from datetime import UTC, datetime, timedelta
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.domain.ranking import DEFAULT_HALF_LIFE_DAYS, blended, faded
-
-NOW = datetime(2026, 1, 31, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(("half_lives", "left"), [(0, 0.8), (1, 0.4), (2, 0.2), (-5, 0.8)])
-def test_importance_halves_with_every_half_life_and_never_grows(
-    half_lives: int, left: float
-) -> None:
-    reinforced = NOW - timedelta(days=half_lives * DEFAULT_HALF_LIFE_DAYS)
-    assert faded(0.8, reinforced, NOW) == pytest.approx(left)
-
-
-def test_a_shorter_half_life_fades_faster() -> None:
-    reinforced = NOW - timedelta(days=10)
-    assert faded(1.0, reinforced, NOW, half_life_days=10) == pytest.approx(0.5)
-
-
-def test_what_is_pinned_does_not_fade() -> None:
-    assert faded(0.8, NOW - timedelta(days=9999), NOW, pinned=True) == 0.8
-
-
-def test_a_very_old_memory_fades_to_nothing_without_an_error() -> None:
-    assert faded(1.0, datetime.min.replace(tzinfo=UTC), NOW) == pytest.approx(0.0)
+from engram.domain.ranking import blended
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1))

@@ -67,7 +67,7 @@ async def change_memory(
         if row["state"] == "merged":
             raise ConflictError(
                 "merged_memory",
-                "The memory was absorbed as a repeat; its text cannot change.",
+                "The memory was absorbed by another one; its text cannot change.",
                 cure="Change the memory named in merged_into, or create a new one.",
             )
         version = await _change_content(connection, workspace, memory_id, content, actor, now)

@@ -23,7 +23,7 @@ async def resolve(
     keep: str,
     actor: str,
     now: datetime,
-) -> None:
+) -> UUID | None:
     """Close a conflict; the memory that no longer holds becomes superseded.
 
     Args:
@@ -33,6 +33,9 @@ async def resolve(
         keep: ``both``, ``newer``, ``older``, or the id of one of the two.
         actor: who decides.
         now: when.
+
+    Returns:
+        The memory that was kept, None for both.
 
     Raises:
         NotFoundError: there is no such conflict.
@@ -55,6 +58,7 @@ async def resolve(
     sql = statement("finding", "resolve")
     await connection.execute(sql, workspace, conflict_id, now, actor, kept, before)
     await _audit(connection, workspace, actor, "conflict.resolved", conflict_id)
+    return kept
 
 
 async def reopen(

@@ -33,8 +33,10 @@ async def page(
         memory_id: only those that this memory survived, or was absorbed by.
         limit: most merges returned.
     """
+    name = "page" if memory_id is None else "page_of_memory"
+    named = [] if memory_id is None else [memory_id]
     rows = await connection.fetch(
-        statement("merge", "page"), workspace, before, run_id, memory_id, limit
+        statement("merge", name), workspace, before, run_id, limit, *named
     )
     return [_merge(row) for row in rows]
 
@@ -42,7 +44,9 @@ async def page(
 async def show(
     connection: Connection, workspace: UUID, merge_id: UUID, after: UUID = _START
 ) -> dict[str, Any]:
-    """Return a merge with the text that survived and a page of its members, by id.
+    """Return a merge with the text that survived and its members above the id ``after``, by id.
+
+    One more than `MAX_MEMBERS` at most: that one tells that there are more.
 
     Raises:
         NotFoundError: there is no such merge.
@@ -51,7 +55,7 @@ async def show(
     if row is None:
         raise unknown_merge()
     found = await connection.fetch(
-        statement("merge", "members"), workspace, merge_id, after, MAX_MEMBERS
+        statement("merge", "members"), workspace, merge_id, after, MAX_MEMBERS + 1
     )
     return {
         **_merge(row),

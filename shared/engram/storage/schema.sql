@@ -30,7 +30,10 @@ CREATE TABLE engram.space (
     template text NOT NULL,
     deterministic boolean NOT NULL,
     state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'retired')),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    merge_from double precision,
+    propose_from double precision,
+    CHECK (propose_from > 0 AND propose_from <= merge_from AND merge_from <= 1)
 );
 
 CREATE TABLE engram.workspace (
@@ -59,6 +62,7 @@ CREATE TABLE engram.namespace (
     read_space smallint REFERENCES engram.space (id),
     phase text NOT NULL DEFAULT 'steady' CHECK (phase IN ('steady', 'cutting')),
     created_at timestamptz NOT NULL DEFAULT now(),
+    dedup_mark text,
     PRIMARY KEY (workspace, name)
 );
 
@@ -195,7 +199,9 @@ CREATE TABLE engram.sweep (
     lease_until timestamptz,
     last_started timestamptz,
     last_finished timestamptz,
-    last_error text
+    last_error text,
+    enabled boolean NOT NULL DEFAULT true,
+    last_duration_s double precision
 );
 
 -- Not partitioned by day: a unique key cannot span partitions, and a request retried across
@@ -245,10 +251,38 @@ CREATE TABLE engram.dedup_run (
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     undone_at timestamptz,
+    planned_at timestamptz,
     PRIMARY KEY (workspace, id)
 );
 -- Two runs at once are one: this index is what holds it.
 CREATE UNIQUE INDEX dedup_run_running ON engram.dedup_run (workspace) WHERE state = 'running';
+
+-- One namespace of one run. Memories that are to merge are kept once they are known, so that whoever
+-- goes on after a crash does what was decided, and not something else.
+CREATE TABLE engram.dedup_task (
+    workspace uuid NOT NULL,
+    run_id uuid NOT NULL,
+    namespace text NOT NULL,
+    space smallint NOT NULL,
+    compared_seq bigint NOT NULL,
+    newest_seq bigint NOT NULL,
+    horizon xid8 NOT NULL,
+    row_count bigint NOT NULL,
+    done boolean NOT NULL DEFAULT false,
+    merges jsonb,
+    lease_holder uuid,
+    lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    PRIMARY KEY (workspace, run_id, namespace)
+);
+
+CREATE TABLE engram.dedup_preview (
+    workspace uuid NOT NULL,
+    run_id uuid NOT NULL,
+    survivor uuid NOT NULL,
+    namespace text NOT NULL,
+    members uuid[] NOT NULL,
+    PRIMARY KEY (workspace, run_id, survivor)
+);
 
 -- seq is the order in which a survivor absorbed: it is given while the survivor is locked.
 CREATE TABLE engram.merge (
@@ -334,6 +368,64 @@ CREATE TABLE engram.conflict (
     CHECK (low < high)
 );
 CREATE INDEX conflict_high ON engram.conflict (workspace, high);
+
+-- Decay ---------------------------------------------------------------------------------------
+
+-- How namespaces fade: the rule of the empty prefix is the workspace's own.
+CREATE TABLE engram.decay_setting (
+    workspace uuid NOT NULL,
+    namespace text NOT NULL,
+    is_prefix boolean NOT NULL,
+    half_life_days double precision CHECK (half_life_days > 0),
+    floor double precision CHECK (floor BETWEEN 0 AND 1),
+    grace_days double precision CHECK (grace_days >= 0),
+    enabled boolean,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    updated_by text NOT NULL,
+    PRIMARY KEY (workspace, namespace, is_prefix)
+);
+
+CREATE TABLE engram.decay_run (
+    workspace uuid NOT NULL,
+    id uuid NOT NULL,
+    state text NOT NULL CHECK (state IN ('queued', 'running', 'done', 'failed')),
+    actor text NOT NULL,
+    namespace text,
+    archived bigint NOT NULL DEFAULT 0,
+    restored bigint NOT NULL DEFAULT 0,
+    slowed integer NOT NULL DEFAULT 0,
+    slowed_namespaces text[] NOT NULL DEFAULT '{}',
+    error text,
+    lease_until timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (workspace, id)
+);
+-- Two runs at once are one: this index is what holds it.
+CREATE UNIQUE INDEX decay_run_running ON engram.decay_run (workspace) WHERE state = 'running';
+CREATE INDEX decay_run_open ON engram.decay_run (id) WHERE state IN ('queued', 'running');
+
+-- What a run has archived, so that it can be restored.
+CREATE TABLE engram.decay_archive (
+    workspace uuid NOT NULL,
+    run_id uuid NOT NULL,
+    memory_id uuid NOT NULL,
+    namespace text NOT NULL,
+    importance_left double precision NOT NULL,
+    archived_at timestamptz NOT NULL,
+    restored_at timestamptz,
+    PRIMARY KEY (workspace, run_id, memory_id)
+);
+CREATE INDEX decay_archive_memory ON engram.decay_archive (workspace, memory_id)
+    WHERE restored_at IS NULL;
+
+-- One row: when the wall clock was last looked at, and what of its course does not count.
+CREATE TABLE engram.decay_clock (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    seen_at timestamptz NOT NULL,
+    withheld_s double precision NOT NULL DEFAULT 0 CHECK (withheld_s >= 0)
+);
 
 -- Moves, audit, webhooks ----------------------------------------------------------------------
 
@@ -484,7 +576,7 @@ BEGIN
         'namespace', 'memory', 'memory_revision', 'memory_alias', 'embedding_failure',
         'bulk_batch',
         'dead_letter', 'outbox', 'idempotency', 'merge', 'merge_member', 'proposal', 'conflict',
-        'dedup_run',
+        'dedup_run', 'dedup_task', 'dedup_preview', 'decay_setting', 'decay_run', 'decay_archive',
         'import_job', 'import_chunk', 'import_error', 'import_item', 'import_mark',
         'audit', 'webhook', 'delivery', 'api_key']
     LOOP
@@ -516,3 +608,5 @@ GRANT INSERT, UPDATE, DELETE ON engram.space, engram.workspace, engram.vector_in
     TO engram_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON engram.sweep, engram.migration TO engram_worker;
 GRANT SELECT, INSERT, UPDATE ON engram.provider_budget TO engram_worker;
+GRANT SELECT ON engram.decay_clock TO engram_api;
+GRANT SELECT, INSERT, UPDATE ON engram.decay_clock TO engram_worker;

@@ -61,6 +61,7 @@ class Hit:
     id: UUID
     fold_hash: bytes
     score: float
+    namespace: str
     importance: float
     pinned: bool
     reinforced_at: datetime
@@ -232,6 +233,7 @@ def _distinct(rows: Sequence[asyncpg.Record], min_score: float | None) -> list[H
             row["id"],
             row["fold_hash"],
             score,
+            row["namespace"],
             row["importance"],
             row["pinned"],
             row["reinforced_at"],

@@ -11,7 +11,13 @@ from engram.storage.queries import statement
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One scheduled duty and how its last run went."""
+    """One scheduled duty and how its last run went.
+
+    Attributes:
+        enabled: False while it is switched off: it is not run, however due.
+        last_duration_s: of the last run that ended.
+        running: a curator has it now.
+    """
 
     name: str
     every_s: float
@@ -19,6 +25,9 @@ class Sweep:
     last_started: datetime | None
     last_finished: datetime | None
     last_error: str | None
+    enabled: bool = True
+    last_duration_s: float | None = None
+    running: bool = False
 
 
 async def ensure_sweeps(connection: Connection, every: Mapping[str, timedelta]) -> None:
@@ -50,6 +59,14 @@ async def finish_sweep(connection: Connection, name: str, holder: UUID, error: s
 async def due_now(connection: Connection, name: str) -> None:
     """Make a sweep run at the next look."""
     await connection.execute(statement("sweep", "due_now"), name)
+
+
+async def set_sweep(
+    connection: Connection, name: str, every: timedelta | None, enabled: bool | None
+) -> bool:
+    """Change how often a sweep is due, or switch it off or on; False when there is no such one."""
+    found = await connection.fetchval(statement("sweep", "set"), name, every, enabled)
+    return found is not None
 
 
 async def last_started(connection: Connection, name: str) -> datetime | None:

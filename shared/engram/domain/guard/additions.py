@@ -20,7 +20,9 @@ def additive(rest: Sequence[Unit]) -> bool:
             return False
         if unit.tag == "B" and unit.lemma != "be":
             return False
-        if unit.lemma in words("fiction") and any(u.lemma in {"in", "of"} for u in rest[max(0, i - 2) : i]):
+        if unit.lemma in words("fiction") and any(
+            u.lemma in {"in", "of"} for u in rest[max(0, i - 2) : i]
+        ):
             return False
     return True
 
@@ -141,7 +143,10 @@ def _elaborates(small: Form, tail: Form) -> bool:
         or first.key.endswith("*")
     )
     return (
-        (verbs[0].lemma in words("settled") and (often or first.lemma in {"with", "near", "as", "since"}))
+        (
+            verbs[0].lemma in words("settled")
+            and (often or first.lemma in {"with", "near", "as", "since"})
+        )
         or (verbs[0].lemma in words("placed") and place)
         or (verbs[0].lemma in words("purpose") and first.lemma == "for")
     )

@@ -24,7 +24,6 @@ _LISTS = (
 )
 _PREFIXES = ("un", "in", "im", "ir", "il", "dis", "non", "mis")
 _MOST_REWORDED = 2
-_MOST_ADDED = 3
 Found = tuple[Reason, Difference]
 
 
@@ -105,9 +104,7 @@ def _listed(only_a: list[Unit], only_b: list[Unit], _a: Form, _b: Form) -> Found
         left = [u for u in only_a if u.lemma in words(name)]
         right = [u for u in only_b if u.lemma in words(name)]
         spread = _reworded(only_a, left), _reworded(only_b, right)
-        if min(spread) > 1 or (max(spread) > _MOST_REWORDED and (min(spread) or (left and right))):
-            continue
-        if max(spread) > _MOST_ADDED:
+        if max(spread) > _MOST_REWORDED or (min(spread) and max(spread) > 1):
             continue
         both = left and right and name not in {"time_words", "negators", "implicit_negators"}
         if bool(left) != bool(right) or both:
@@ -117,7 +114,7 @@ def _listed(only_a: list[Unit], only_b: list[Unit], _a: Form, _b: Form) -> Found
 
 def _tenses(only_a: list[Unit], only_b: list[Unit], _a: Form, _b: Form) -> Found | None:
     """One verb in two tenses, or one noun in two numbers, in texts that are otherwise alike."""
-    if max(_reworded(only_a), _reworded(only_b)) > 2:
+    if max(_reworded(only_a), _reworded(only_b)) > 1:
         return None
     for unit in only_a:
         for other in only_b:
@@ -161,7 +158,7 @@ def _substituted(only_a: list[Unit], only_b: list[Unit], a: Form, b: Form) -> Fo
     if not only_a or not only_b:
         return _inserted(only_a or only_b, a, b)
     spoken = [u for u in a if u.sort != "mark"], [u for u in b if u.sort != "mark"]
-    if len(only_a) > 2 or len(only_b) > 2 or min(map(len, spoken)) < 2:
+    if max(_reworded(only_a), _reworded(only_b)) > 1 or len(only_a) != len(only_b):
         return None
     kept = [
         [u.key for u in s if u not in only]

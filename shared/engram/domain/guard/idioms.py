@@ -7,7 +7,7 @@ from engram.domain.guard.lexicon import table, words
 from engram.domain.guard.reading import Unit
 
 _FINITE = frozenset({"P", "D"})
-_MEASURES = {"weigh": "weight", "cost": "cost", "last": "duration", "measure": "measure"}
+_MEASURES = {"weigh": "weight", "last": "duration"}
 
 
 def plain_speech(units: Sequence[Unit]) -> list[Unit]:
@@ -134,6 +134,19 @@ def topic_first(units: Sequence[Unit]) -> list[Unit]:
     if any(u.sort == "mark" or u.tag in _FINITE for u in units[:colon]):
         return list(units)
     return [units[colon + 1], *units[:colon], *units[colon + 2 :]]
+
+
+def headline(units: Sequence[Unit]) -> list[Unit]:
+    """Rule: "paid a deposit of 50 euros" is "deposit paid: 50 euros"."""
+    if not units or units[0].tag != "D":
+        return list(units)
+    start = 1 + (len(units) > 1 and units[1].lemma in words("articles"))
+    end = _nouns_end(units, start)
+    if end == start or end == len(units):
+        return list(units)
+    rest = units[end + (units[end].lemma == "of") :]
+    valued = bool(rest) and rest[0].value
+    return [*units[start:end], units[0], *rest] if valued else list(units)
 
 
 def attributed(units: Sequence[Unit]) -> list[Unit]:

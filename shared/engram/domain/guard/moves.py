@@ -177,12 +177,14 @@ def _same_items(
         return False
     if any(not item for item in items_a):
         return False
-    clauses = opening == 0 and any(
-        u.tag in {"P", "D"} or u.lemma in words("modals") for i in items_a for u in i
-    )
-    if not clauses:
+    verbal = sum(any(_asserts(u) for u in item) for item in items_a)
+    if opening or verbal * 2 < len(items_a) or any(len(item) < 2 for item in items_a):
         return _stated(items_a) or _stated(items_b) or _pure(items_a, items_b, opening)
     return not any(i[0].lemma in words("anaphoric") or all(u.value for u in i) for i in items_a)
+
+
+def _asserts(unit: Unit) -> bool:
+    return unit.tag in {"P", "D"} or unit.lemma in words("modals")
 
 
 def _stated(items: Sequence[tuple[Unit, ...]]) -> bool:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from engram.domain.guard.form import Form
-from engram.domain.guard.idioms import attributed, employed_as, topic_first
+from engram.domain.guard.idioms import attributed, employed_as, headline, topic_first
 from engram.domain.guard.lexicon import table, words
 from engram.domain.guard.phrases import entries, verb_of
 from engram.domain.guard.reading import Unit
@@ -117,11 +117,9 @@ def turned(form: Form) -> list[Form]:
     found = [] if base == form else [base]
     found.extend(_allergies(base))
     found.extend(_relative(base))
-    rewritten = (tuple(rule(base)) for rule in (employed_as, topic_first, attributed))
+    rewritten = (tuple(rule(base)) for rule in (employed_as, topic_first, attributed, headline))
     found.extend(r for r in rewritten if r != base)
-    for start in (base, _active(base)):
-        if start is None:
-            continue
+    for start in (base, *_active(base)):
         if start != base:
             found.append(_genitive(_dative(start)))
         found.extend(_converses(start))
@@ -182,17 +180,16 @@ def _swapped(form: Form, lemmas: set[str]) -> Iterator[Form]:
                     yield _filled(pattern, {**slots, "{x}": x, "{y}": y}, tag) + form[end:]
 
 
-def _active(form: Form) -> Form | None:
-    """Rule: "The roof was repaired by Ann last week" as "Ann repaired the roof last week"."""
+def _active(form: Form) -> list[Form]:
+    """Rule: "The roof was repaired by Ann last week" is "Ann repaired the roof last week"."""
     for i in range(1, len(form) - 2):
         if form[i].lemma != "be" or not all(nominal(u) for u in form[:i]):
             continue
-        modal = form[i - 1] if form[i - 1].lemma in words("modals") else None
         j = i + 1
         while j < len(form) and form[j].lemma in words("floating"):
             j += 1
         if j + 1 < len(form) and form[j].tag in {"D", "N"} and _agent(form, j + 1):
-            return _turned_active(form, i, j, modal)
+            return _turned_active(form, i, j)
     return _modal_active(form)
 
 
@@ -203,7 +200,7 @@ def _agent(form: Form, i: int) -> bool:
     return form[i].lemma == "by"
 
 
-def _modal_active(form: Form) -> Form | None:
+def _modal_active(form: Form) -> list[Form]:
     """Rule: "Expenses can be approved by Ravi" as "Ravi can approve expenses"."""
     for i in range(1, len(form) - 4):
         modal, be, verb, by = form[i : i + 4]
@@ -215,8 +212,9 @@ def _modal_active(form: Form) -> Form | None:
         ):
             end = _phrase_end(form, i + 4)
             if all(nominal(u) for u in form[:i]) and end > i + 4:
-                return (*form[i + 4 : end], modal, replace(verb, tag="B"), *form[:i], *form[end:])
-    return None
+                done = replace(verb, tag="B")
+                return [(*form[i + 4 : end], modal, done, *form[:i], *form[end:])]
+    return []
 
 
 def _phrase_end(form: Form, start: int) -> int:
@@ -247,13 +245,20 @@ def _when(unit: Unit) -> bool:
     )
 
 
-def _turned_active(form: Form, i: int, j: int, modal: Unit | None) -> Form | None:
+def _turned_active(form: Form, i: int, j: int) -> list[Form]:
+    """The agent is the next noun phrase, or that with a further "on …", "in …" up to the end."""
     tag = form[i].tag
     end = _phrase_end(form, j + 2)
-    if tag not in _FINITE or modal is not None or end == j + 2:
-        return None
-    verb = replace(form[j], tag=tag)
-    return (*form[j + 2 : end], *form[i + 1 : j], verb, *form[:i], *form[end:])
+    if tag not in _FINITE or end == j + 2:
+        return []
+    closed = len(form)
+    while closed > end and form[closed - 1].sort == "mark":
+        closed -= 1
+    ends = [end]
+    if end < closed and form[end].lemma in {"on", "in", "from", "at"}:
+        ends += [closed] if _phrase_end(form, end + 1) == closed else []
+    verb = (*form[i + 1 : j], replace(form[j], tag=tag), *form[:i])
+    return [(*form[j + 2 : e], *verb, *form[e:]) for e in ends]
 
 
 def _dative(form: Form) -> Form:

@@ -58,11 +58,22 @@ SELECT g.id, g.kind, g.survivor, g.run_id, g.reason, g.rule_version, g.actor, g.
 FROM engram.merge g
 WHERE g.workspace = $1 AND g.id < $2
   AND ($3::uuid IS NULL OR g.run_id = $3)
-  AND ($4::uuid IS NULL OR g.survivor = $4 OR EXISTS (
-      SELECT 1 FROM engram.merge_member b
-      WHERE b.workspace = $1 AND b.merge_id = g.id AND b.memory_id = $4))
 ORDER BY g.id DESC
-LIMIT $5
+LIMIT $4
+
+-- name: page_of_memory
+-- Those that a memory has survived, and those through which it was absorbed.
+SELECT g.id, g.kind, g.survivor, g.run_id, g.reason, g.rule_version, g.actor, g.member_count,
+       g.created_at, g.undone_at
+FROM (
+    SELECT s.id FROM engram.merge s WHERE s.workspace = $1 AND s.survivor = $5
+    UNION
+    SELECT b.merge_id FROM engram.merge_member b WHERE b.workspace = $1 AND b.memory_id = $5
+) AS w
+JOIN engram.merge g ON g.workspace = $1 AND g.id = w.id
+WHERE g.id < $2 AND ($3::uuid IS NULL OR g.run_id = $3)
+ORDER BY g.id DESC
+LIMIT $4
 
 -- name: show
 SELECT g.id, g.kind, g.survivor, g.run_id, g.reason, g.rule_version, g.actor, g.member_count,

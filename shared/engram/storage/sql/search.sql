@@ -36,11 +36,11 @@ WITH nearest AS MATERIALIZED (
 ), best AS MATERIALIZED (
     SELECT * FROM nearest ORDER BY distance + 0, memory_id LIMIT {count}
 )
-SELECT s.scanned, s.furthest, m.id, m.fold_hash, m.importance, m.pinned, m.reinforced_at,
-       1 - b.distance AS score
+SELECT s.scanned, s.furthest, m.id, m.fold_hash, m.namespace, m.importance, m.pinned,
+       m.reinforced_at, 1 - b.distance AS score
 FROM (SELECT count(*) AS scanned, max(distance) AS furthest FROM best) AS s
 LEFT JOIN (best b CROSS JOIN LATERAL (
-        SELECT m.id, m.fold_hash, m.importance, m.pinned, m.reinforced_at
+        SELECT m.id, m.fold_hash, m.namespace, m.importance, m.pinned, m.reinforced_at
         FROM engram.memory m
         WHERE m.workspace = $1 AND m.id = b.memory_id AND m.version = b.version
           AND m.state = 'active' AND (m.expires_at IS NULL OR m.expires_at > now())
@@ -52,8 +52,8 @@ ORDER BY b.distance, m.id
 -- name: every
 -- The whole scope, one of equal texts. In time linear in the scope, in memory bounded by work_mem.
 SELECT f.* FROM (
-    SELECT DISTINCT ON (m.fold_hash) m.id, m.fold_hash, m.importance, m.pinned, m.reinforced_at,
-           1 - (v.embedding <=> $2) AS score
+    SELECT DISTINCT ON (m.fold_hash) m.id, m.fold_hash, m.namespace, m.importance, m.pinned,
+           m.reinforced_at, 1 - (v.embedding <=> $2) AS score
     FROM {vectors} v
     JOIN engram.memory m
         ON m.workspace = $1 AND m.id = v.memory_id AND m.version = v.version
@@ -68,7 +68,7 @@ LIMIT {count}
 -- Words are looked for in the newest memories of the scope, without an index: this answers only
 -- while a provider is down, and a full-text index would cost every write a third of ingest.
 WITH matched AS MATERIALIZED (
-    SELECT m.id, m.fold_hash, m.importance, m.pinned, m.reinforced_at,
+    SELECT m.id, m.fold_hash, m.namespace, m.importance, m.pinned, m.reinforced_at,
            ts_rank_cd(to_tsvector('simple', m.content), q.query, 32)::float8 AS score
     FROM (
         SELECT * FROM engram.memory m

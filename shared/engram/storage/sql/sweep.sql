@@ -8,7 +8,7 @@ ON CONFLICT (name) DO NOTHING
 UPDATE engram.sweep s
 SET lease_holder = $1, lease_until = now() + $2::interval, last_started = now()
 FROM (SELECT name FROM engram.sweep
-      WHERE next_due <= now() AND (lease_until IS NULL OR lease_until < now())
+      WHERE enabled AND next_due <= now() AND (lease_until IS NULL OR lease_until < now())
         AND name = ANY ($3::text[])
       ORDER BY next_due
       LIMIT 1
@@ -26,6 +26,7 @@ RETURNING name
 -- while it ran stays: what asked for it may have come too late for this run.
 UPDATE engram.sweep
 SET lease_holder = NULL, lease_until = NULL, last_finished = now(), last_error = $3,
+    last_duration_s = extract(epoch FROM now() - last_started),
     next_due = CASE WHEN next_due > last_started THEN next_due ELSE now() + every END
 WHERE name = $1 AND lease_holder = $2
 
@@ -37,8 +38,18 @@ SELECT last_started FROM engram.sweep WHERE name = $1
 
 -- name: list
 SELECT name, extract(epoch FROM every)::float8 AS every_s, next_due, last_started, last_finished,
-       last_error
+       last_error, enabled, last_duration_s, coalesce(lease_until > now(), false) AS running
 FROM engram.sweep ORDER BY name
+
+-- name: set
+-- A new interval counts from the last start, as if it had always been this one; NULL leaves a
+-- value as it is.
+UPDATE engram.sweep
+SET every = coalesce($2::interval, every), enabled = coalesce($3::boolean, enabled),
+    next_due = CASE WHEN $2::interval IS NULL THEN next_due
+                    ELSE greatest(now(), coalesce(last_started, now()) + $2::interval) END
+WHERE name = $1
+RETURNING name
 
 -- name: expire_keys
 DELETE FROM engram.idempotency

@@ -1,0 +1,68 @@
+"""The process that parses one import: asks for chunks of the body, answers batches of memories.
+
+It is given no settings, keys or passwords: what it reads was written by strangers. It ends when its
+pipe does, and so it cannot outlive its parent.
+"""
+
+import os
+import signal
+import sys
+from typing import Any, BinaryIO
+
+import orjson
+
+from engram.errors import EngramError
+from engram_ingest.import_batches import Reader
+from engram_ingest.import_body import BodyFile
+from engram_ingest.import_frames import of_batch, of_error, receive, send, to_task
+
+
+class _PipeFile(BodyFile):
+    """The body, asked for at the other end of the pipe."""
+
+    def __init__(self, body_bytes: int, questions: BinaryIO, answers: BinaryIO) -> None:
+        super().__init__(body_bytes)
+        self._questions = questions
+        self._answers = answers
+
+    def chunk(self, part: int) -> bytes:
+        send(self._questions, orjson.dumps({"chunk": part}))
+        return receive(self._answers)
+
+
+def main() -> None:
+    """Parse the one body that is asked for."""
+    # Ctrl-C reaches the whole process group; the parent decides when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    said, heard = _claim_stdout(), sys.stdin.buffer
+    try:
+        task, body_bytes = to_task(receive(heard))
+        reader = Reader(_PipeFile(body_bytes, said, heard), task)
+        _parse(reader, said)
+    except (EOFError, BrokenPipeError):
+        os._exit(1)  # the parent is gone; there is nobody to flush anything to
+
+
+def _parse(reader: Reader, said: BinaryIO) -> None:
+    end: dict[str, Any] = {}
+    try:
+        for batch in reader.batches():
+            send(said, orjson.dumps({"batch": of_batch(batch), **_about(reader)}))
+    except EngramError as error:
+        end["error"] = of_error(error)
+    send(said, orjson.dumps({"end": end, "warnings": reader.warnings, **_about(reader)}))
+
+
+def _about(reader: Reader) -> dict[str, Any]:
+    return {"format": reader.format, "source": reader.source}
+
+
+def _claim_stdout() -> BinaryIO:
+    """Keep the pipe for answers, and send whatever a library prints to stderr."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+if __name__ == "__main__":
+    main()
