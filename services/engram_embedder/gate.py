@@ -139,11 +139,11 @@ class Gate:
     def open(self, until: datetime, error: ProviderError) -> None:
         """Let nothing through until the probe at ``until`` is answered."""
         pause_s = (until - datetime.now(UTC)).total_seconds()
-        was_paused = self.paused and until <= self._paused_until
+        known = self.paused and error.error_class == self._pause_class
         self._breaker = rules.opened(self._breaker, time.monotonic(), pause_s)
         self._pause_class, self._paused_until = error.error_class, max(until, self._paused_until)
         self._show()
-        if was_paused:
+        if known:
             return
         log.error(
             "provider paused",

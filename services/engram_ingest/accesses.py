@@ -54,6 +54,11 @@ class Accesses:
         else:
             metrics.ACCESSES.labels("dropped").inc(access.hits)
 
+    @property
+    def waiting(self) -> int:
+        """How many memories have hits that are not written."""
+        return len(self._waiting)
+
     @contextlib.asynccontextmanager
     async def counting(self) -> AsyncIterator[None]:
         """Flush while inside, and once more on leaving."""
@@ -84,7 +89,7 @@ class Accesses:
         finally:
             # Failed or cancelled in the middle: what was not committed waits for the next flush.
             self._keep(left)
-            metrics.ACCESSES_WAITING.set(len(self._waiting))
+            metrics.ACCESSES_WAITING.set(self.waiting)
 
     def _keep(self, accesses: Iterable[Access]) -> None:
         for access in accesses:

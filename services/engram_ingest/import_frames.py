@@ -51,7 +51,9 @@ def receive(stream: BinaryIO) -> bytes:
 
 def of_task(task: Task, body_bytes: int) -> bytes:
     """Return a task as a frame."""
-    return orjson.dumps({**asdict(task), "body_bytes": body_bytes})
+    # As text: the driver's own kind of UUID is none that orjson knows.
+    ids = {"workspace": str(task.workspace), "job": str(task.job)}
+    return orjson.dumps({**asdict(task), **ids, "body_bytes": body_bytes})
 
 
 def to_task(frame: bytes) -> tuple[Task, int]:

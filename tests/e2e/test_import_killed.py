@@ -15,7 +15,7 @@ from tests.support.cluster import Cluster, cluster
 from tests.support.wait import eventually
 
 # (kills, items): the short form runs in `make test`, the full count in `make test-chaos`.
-SHORT, FULL = (1, 12_500), (4, 100_000)
+SHORT, FULL = (1, 15_000), (4, 100_000)
 COUNTS = ("imported", "updated", "duplicates", "superseded", "skipped", "failed")
 # Of each hundred items: two that are empty, one that repeats a text under another name.
 EMPTY, REPEATED = (40, 41), 70

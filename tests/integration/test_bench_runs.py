@@ -70,7 +70,7 @@ def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs
     found = figures(capsys, "import")
     stored = found["a job of native NDJSON, stored"]
     assert stored["ratio"] == pytest.approx(stored["value"] / stored["floor"], abs=1e-2)
-    assert (stored["target"], stored["params"]["memories"]) == (0.4, 1_000)
+    assert (stored["target"], stored["params"]["memories"]) == (0.4, 1_500)
     parsed = [figure for name, figure in found.items() if name.startswith("parsing ")]
     assert len(parsed) == 6
     assert all(figure["value"] > 0 for figure in parsed)

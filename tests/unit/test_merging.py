@@ -96,4 +96,6 @@ def test_what_was_set_since_stays_and_accesses_since_are_kept(
 
 def test_metadata_disagrees_when_one_key_has_two_values() -> None:
     assert disagreeing([{"a": 1, "b": 2}, {"a": 1}, {"c": 3}, {}]) is None
+    assert disagreeing([{"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}]) is None
     assert disagreeing([{"a": 1}, {"b": 2}, {"b": [2]}]) == "b"
+    assert disagreeing([{"a": 1}, {"a": True}]) == "a"

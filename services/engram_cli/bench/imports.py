@@ -33,7 +33,7 @@ from engram_cli.bench.stack import Stack, running
 from engram_cli.bench.workload import Memory, memories, parts
 
 _COUNT: Final = 100_000
-_QUICK_COUNT: Final = 20_000
+_QUICK_COUNT: Final = 60_000
 _WARM_UP: Final = 2_000
 _PARSED: Final = 20_000
 _TARGET: Final = Target(0.4)
@@ -108,7 +108,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 async def _storing(results: Results, count: int) -> None:
     listed, warm_up = memories(count), memories(_WARM_UP, start=10_000_000)
-    alone, beside = listed[: count // 2], listed[count // 2 :]
+    alone, beside = listed[: count * 3 // 4], listed[count * 3 // 4 :]
     async with running() as stack:
         arrivals = await Arrivals.open(stack)
         await _imported(stack, warm_up)

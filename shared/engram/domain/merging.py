@@ -1,5 +1,6 @@
 """What a survivor carries for what it absorbed, and what it is left with when some of that goes."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -138,10 +139,12 @@ def replayed(entries: Iterable[Entry]) -> tuple[list[Entry], Shift | None]:
 
 def disagreeing(metadatas: Iterable[Mapping[str, Any]]) -> str | None:
     """Return a key that two of these memories give different values, None where all agree."""
-    said: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for metadata in metadatas:
         for key, value in metadata.items():
-            if said.setdefault(key, value) != value:
+            # As JSON, where true is not 1.
+            text = json.dumps(value, sort_keys=True)
+            if said.setdefault(key, text) != text:
                 return key
     return None
 

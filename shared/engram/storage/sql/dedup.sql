@@ -178,3 +178,7 @@ SELECT key, merge_from, propose_from FROM engram.space WHERE id = $1
 
 -- name: set_thresholds
 UPDATE engram.space SET merge_from = $2, propose_from = $3 WHERE key = $1 RETURNING id
+
+-- name: planned
+SELECT count(*) AS namespaces, coalesce(sum(t.row_count), 0)::bigint AS memories
+FROM engram.dedup_task t WHERE t.workspace = $1 AND t.run_id = $2
