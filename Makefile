@@ -95,6 +95,12 @@ lock: setup ## Resolve pyproject.toml again into the locked requirements (on Pyt
 	@$(COMPILE) --all-extras --all-build-deps --output-file requirements/dev.txt pyproject.toml
 	@$(COMPILE) --extra worker --extra embedded --constraint requirements/dev.txt \
 	  --output-file requirements/runtime.txt pyproject.toml
+	@$(COMPILE) --extra worker --constraint requirements/dev.txt \
+	  --output-file requirements/worker.txt pyproject.toml
+	@$(COMPILE) --extra voyage --constraint requirements/dev.txt \
+	  --output-file requirements/voyage.txt pyproject.toml
+	@$(COMPILE) --all-build-deps --only-build-deps --constraint requirements/dev.txt \
+	  --output-file requirements/build.txt pyproject.toml
 
 .PHONY: clean
 clean: ## Remove caches and what was built; .venv and .engram stay

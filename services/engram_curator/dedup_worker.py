@@ -30,10 +30,12 @@ from engram.domain.dedup_classes import Text
 from engram.domain.dedup_decision import Thresholds
 from engram.domain.dedup_near import Near
 from engram.domain.dedup_plan import Comparison, Plan
+from engram.domain.dedup_thresholds import joined_from
 
 Json = dict[str, Any]
 # Of PostgreSQL's binary COPY: what comes before the rows (signature, flags, no extension).
 _HEADER_BYTES: Final = 19
+_NAMES: Final = ("place", "owner", "id", "version", "seq", "embedding")
 
 
 def main() -> None:
@@ -80,13 +82,17 @@ class Work:
         Raises:
             KeyError: it asks for nothing known.
         """
-        operations = {
-            "near": lambda: self._near(request, stream),
-            "texts": lambda: self._texts(request),
-            "compare": self._compare,
-            "plan": lambda: self._plan(request),
-        }
-        return operations[request["op"]]()
+        match request["op"]:
+            case "near":
+                return self._near(request, stream)
+            case "compare":
+                return self._compare()
+            case "plan":
+                return self._plan(request)
+            case "texts":
+                self._texts(request)
+                return None
+        raise KeyError(request["op"])
 
     def _near(self, request: Json, stream: BinaryIO) -> Json:
         self._thresholds = Thresholds(*request["thresholds"])
@@ -95,7 +101,7 @@ class Work:
         for place, part in rows.by_place():
             self._sizes[place] = part.stop - part.start
             after = request["compared"][place - 1]
-            self._scopes += rows.scopes(place, part, after, self._thresholds.propose)
+            self._scopes += rows.scopes(place, part, after, self._thresholds)
         wanted = [memory.hex for scope in self._scopes for memory in scope.rows]
         return {"ids": wanted, "memories": len(rows.seqs)}
 
@@ -167,7 +173,7 @@ class Vectors:
             rest = data[whole * kind.itemsize :]
             if count + whole > len(columns[0]):
                 columns = [_grown(column, (count + whole) * 2) for column in columns]
-            for column, name in zip(columns, ("place", "owner", "id", "version", "seq", "embedding")):  # noqa: B905 - both are six
+            for column, name in zip(columns, _NAMES, strict=True):
                 column[count : count + whole] = found[name]
             count += whole
         return cls(*(column[:count] for column in columns))
@@ -179,7 +185,9 @@ class Vectors:
         for place, start, end in zip(places.tolist(), starts.tolist(), ends, strict=True):
             yield place, slice(start, int(end))
 
-    def scopes(self, place: int, part: slice, after: int, threshold: float) -> Iterator[Scope]:
+    def scopes(
+        self, place: int, part: slice, after: int, thresholds: Thresholds
+    ) -> Iterator[Scope]:
         """Yield the scopes of one namespace in which memories are near."""
         owners, of_row = np.unique(self.owners[part], return_inverse=True)
         for number in range(len(owners)):
@@ -189,7 +197,8 @@ class Vectors:
             new = self.seqs[rows] > after
             if len(new) < 2 or not new.any():
                 continue
-            near = Near.of(self.embeddings[rows], new, threshold)
+            found_from = joined_from(len(new), thresholds)
+            near = Near.of(self.embeddings[rows], new, found_from)
             ids = [UUID(bytes=bytes(one)) for one in self.ids[rows]]
             wanted = {ids[row]: row for row in near.rows().tolist()}
             if wanted:

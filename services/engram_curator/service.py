@@ -7,6 +7,7 @@ from datetime import timedelta
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
 from engram_curator.decay import Watch, decay, decay_on_request, look_at_clock
+from engram_curator.dedup import begin_due, work
 from engram_curator.expiry import expire
 from engram_curator.indexing import Seen, sweep_indexes
 from engram_curator.reconcile import Looked, reconcile
@@ -36,6 +37,7 @@ def duties() -> dict[str, Duty]:
         "reconcile": Duty(timedelta(minutes=5), hold_against),
         "index": Duty(timedelta(seconds=15), index),
         "expiry": Duty(timedelta(hours=1), expire),
+        "dedup": Duty(timedelta(days=1), begin_due),
         "decay": Duty(timedelta(days=1), fade),
         "decay-runs": Duty(timedelta(hours=1), fade_on_request),
         "decay-clock": Duty(timedelta(minutes=10), see_clock),
@@ -53,5 +55,5 @@ async def run(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def _duties(service: Service) -> AsyncIterator[None]:
-    async with background(run_schedule(service, duties())):
+    async with background(run_schedule(service, duties()), work(service)):
         yield

@@ -11,12 +11,14 @@ from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 
 from engram import events, metrics
 from engram.broker import topology
+from engram.broker.connection import inbox_of
 from engram.errors import MalformedError
 from engram.serving.draining import stop_broker
 from engram_embedder.lane import LiveLane, ids_of
 
 log = structlog.get_logger(__name__)
 
+SERVICE = "embedder"
 # Each fetches one bell at a time and works on several. Fetching several at once is no gain: nats-py's
 # fetch then waits for the batch to fill, and under load bells that had arrived lay there until its
 # timeout of seconds. A subscriber for each bell would cost start-up half a second.
@@ -37,7 +39,11 @@ async def raw(message: NatsMessage) -> bytes:
 async def ringing(nats_url: str, space: int, lane: LiveLane, label: str) -> AsyncIterator[None]:
     """Feed a lane from its durable while inside; handlers in flight finish on leaving."""
     broker = NatsBroker(
-        nats_url.split(","), graceful_timeout=_GRACE_S, max_reconnect_attempts=-1, logger=None
+        nats_url.split(","),
+        graceful_timeout=_GRACE_S,
+        max_reconnect_attempts=-1,
+        inbox_prefix=inbox_of(SERVICE),
+        logger=None,
     )
     durable = topology.embed_durable(space)
     for _ in range(_SUBSCRIBERS):
@@ -55,6 +61,7 @@ def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: LiveLane, la
         stream=JStream(durable.stream, declare=False),
         durable=durable.name,
         pull_sub=PullSub(batch_size=1, timeout=_FETCH_TIMEOUT_S),
+        inbox_prefix=f"{inbox_of(SERVICE)}.".encode(),
         max_workers=_WORKERS,
         ack_policy=AckPolicy.MANUAL,
         decoder=raw,

@@ -12,6 +12,7 @@ from engram_ingest import (
     audit,
     dead_letters,
     decay,
+    dedup_start,
     export,
     import_jobs,
     imports,
@@ -69,6 +70,7 @@ def build_app(
         schedules,
         merges,
         merges_runs,
+        dedup_start,
         proposals,
         proposals_conflicts,
     ):

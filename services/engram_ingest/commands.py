@@ -1,13 +1,20 @@
 """Ingest commands from NATS: CloudEvents decoded by the same strict decoder as HTTP."""
 
 import hashlib
+import io
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from engram import events, strictjson
+from engram.domain.arrival import Arriving, Plan
 from engram.domain.memory import NewMemory, decode_item, decode_patch, invalid
 from engram.errors import EngramError, Fault, InvalidError, MalformedError
+from engram.importers.reading import read
+from engram_ingest.import_arriving import arrive
+from engram_ingest.import_options import Options
 
 MAX_ITEMS = 500
 _MAX_BYTES = 8 * 1024 * 1024
@@ -20,10 +27,13 @@ class Change:
     Attributes:
         target: the id, or (source, external id).
         changes: fields to change; None deletes.
+        remember: a delete of a name that is not known leaves its tombstone, so that no late import
+            brings the memory after all.
     """
 
     target: UUID | tuple[str, str]
     changes: dict[str, Any] | None
+    remember: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class BadItem:
 
 @dataclass(slots=True)
 class Command:
-    """A decoded command: its good items and its bad ones.
+    """A decoded command: its good items, of one of three sorts, and its bad ones.
 
     Attributes:
         key: names the command, so that a redelivery does nothing twice.
@@ -51,6 +61,7 @@ class Command:
     source: str
     creates: list[NewMemory] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    puts: list[Arriving] = field(default_factory=list)
     bad: list[BadItem] = field(default_factory=list)
 
 
@@ -71,6 +82,9 @@ def decode_command(subject: str, data: bytes) -> Command:
     named = hashlib.sha256(f"{source}\0{event_id}".encode()).hexdigest()
     sha256 = hashlib.sha256(data).digest()
     command = Command(workspace, kind, f"nats-{named}", sha256, str(source))
+    if kind == "put":
+        decode_puts(command, event.get("data"))
+        return command
     for position, item in enumerate(_items(event.get("data"))):
         _decode(command, item, f"/data/memories/{position}")
     return command
@@ -109,9 +123,10 @@ def _change(item: Any, kind: events.CommandKind, pointer: str) -> Change:
     target = _target(rest, pointer)
     if kind == "update":
         return Change(target, decode_patch(rest))
-    if rest:
+    remember = rest.pop("remember", False)
+    if rest or not isinstance(remember, bool):
         raise invalid([Fault(pointer, "unknown_field", "a delete names only the memory")])
-    return Change(target, None)
+    return Change(target, None, remember is True)
 
 
 def _target(rest: dict[str, Any], pointer: str) -> UUID | tuple[str, str]:
@@ -133,3 +148,23 @@ def _short(value: Any) -> bool:
 
 def _malformed(detail: str) -> MalformedError:
     return MalformedError("bad_command", detail, cure="See docs/publisher.md for the format.")
+
+
+def decode_puts(command: Command, data: Any) -> None:
+    """Read rows of a format of imports, each of which is stored or changes what has its name.
+
+    Raises:
+        EngramError: the rows are none, or of a format that there is not.
+    """
+    named = dict(data) if isinstance(data, dict) and "memories" in data else {"memories": [data]}
+    format_name = named.pop("format", "native")
+    rows = _items(named)
+    reading = read(io.BytesIO(orjson.dumps(rows)), format=str(format_name))
+    arrives = arrive(command.workspace, Options(strategy="merge"), Plan())
+    for row, found in zip(rows, reading, strict=True):
+        arrived = arrives(found)
+        if isinstance(arrived, Fault):
+            kept = {"format": format_name, "memories": [row]}
+            command.bad.append(BadItem(kept, invalid([arrived])))
+        else:
+            command.puts.append(arrived)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -33,9 +32,6 @@ _SLOTS = 2
 # A job whose runner falls silent at the same place again and again is not tried for ever.
 _MOST_ATTEMPTS = 5
 _PAUSE = timedelta(seconds=2)
-# How long a thread that parses keeps others waiting for the interpreter: Python's five
-# milliseconds at every turn of the loop would be felt by each request beside an import.
-_SWITCH_S = 0.001
 
 
 class ImportRunner:
@@ -72,7 +68,6 @@ class ImportRunner:
 
     async def run(self) -> None:
         """Work until cancelled; what is under way is given back then."""
-        sys.setswitchinterval(_SWITCH_S)
         slots = [asyncio.create_task(self._slot()) for _ in range(_SLOTS)]
         try:
             await asyncio.gather(self._sweeping(), *slots)

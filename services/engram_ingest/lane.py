@@ -25,6 +25,7 @@ from engram.storage.idempotency import Answer, Key
 from engram.storage.writing import Outcome, Write
 from engram_ingest.commands import Command, decode_command
 from engram_ingest.doors import Doors
+from engram_ingest.forgetting import is_done, remember
 from engram_ingest.letters import of_change, of_items, of_message, of_outcomes
 
 log = structlog.get_logger(__name__)
@@ -138,7 +139,7 @@ class CommandLane:
             UnavailableError, BusyError: not now; nothing was written.
         """
         bad = of_items(command, subject, data)
-        if command.creates:
+        if command.creates or command.puts:
             return await self._create(command, subject, data, bad, keep)
         if command.changes:
             return await self._change(command, subject, bad, keep)
@@ -167,7 +168,9 @@ class CommandLane:
             return Answer(200, b"")
 
         doors = self._doors
-        items = doors.arriving(command.workspace, command.creates, "create")
+        items = tuple(command.puts) or doors.arriving(
+            command.workspace, command.creates, "create"
+        )
         write = Write(
             command.workspace, items, _actor(command), render, command.key, command.sha256
         )
@@ -195,12 +198,13 @@ class CommandLane:
                 *(
                     of_change(command, subject, change, error)
                     for change, error in zip(command.changes, refusals, strict=True)
-                    if error is not None
+                    if error is not None and not is_done(change, error)
                 ),
             ]
             await keep(connection, letters)
 
         doors = self._doors
+        await remember(doors, command, _actor(command))
         refusals = await apply_changes(
             doors.pool,
             Key(command.workspace, command.key),

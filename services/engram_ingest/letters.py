@@ -44,6 +44,8 @@ def of_outcomes(command: Command, subject: str, outcomes: Sequence[Outcome]) -> 
     letters = []
     for outcome in outcomes:
         error = _refusal(outcome)
+        if command.kind == "put" and error is not None and error.code == "external_id_deleted":
+            continue  # it came too late: the tombstone stands
         if error is not None:
             kept = _kept(command, outcome)
             letters.append(of_message(command.workspace, subject, error, kept))

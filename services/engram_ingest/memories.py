@@ -135,6 +135,8 @@ class ListQuery:
         app_id: str | None = None,
         state: str | None = None,
         updated_since: str | None = None,
+        source: str | None = None,
+        external_id: str | None = None,
     ) -> None:
         given = {
             "namespace": namespace,
@@ -142,6 +144,8 @@ class ListQuery:
             "agent_id": agent_id,
             "session_id": session_id,
             "app_id": app_id,
+            "source": source,
+            "external_id": external_id,
         }
         self.states = _states(state)
         self.condition = _condition(given, updated_since)

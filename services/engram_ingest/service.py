@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from faststream.nats import NatsBroker
 
+from engram.broker.connection import inbox_of
 from engram.serving.advisories import Advisories
 from engram.serving.draining import stop_broker
 from engram.serving.process import Service, background, run_service
@@ -21,7 +22,7 @@ from engram_ingest.doors import Doors
 from engram_ingest.import_runner import ImportRunner
 from engram_ingest.lane import CommandLane
 from engram_ingest.search import Searcher
-from engram_ingest.subscription import subscribe
+from engram_ingest.subscription import SERVICE, subscribe
 
 _POOL_SIZE = 16
 _GRACE_S = 15.0
@@ -33,7 +34,7 @@ async def run(settings: Settings) -> None:
     Raises:
         EngramError: it cannot start; code, detail and cure say why.
     """
-    await run_service("ingest", settings, _duties)
+    await run_service(SERVICE, settings, _duties)
 
 
 @contextlib.asynccontextmanager
@@ -80,6 +81,7 @@ async def _commands(settings: Settings, lane: CommandLane) -> AsyncIterator[None
         settings.require_nats().split(","),
         graceful_timeout=_GRACE_S,
         max_reconnect_attempts=-1,
+        inbox_prefix=inbox_of(SERVICE),
         logger=None,
     )
     subscribe(broker, lane)

@@ -6,12 +6,14 @@ from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 
 from engram import events
 from engram.broker import topology
+from engram.broker.connection import inbox_of
 from engram.errors import EngramError
 from engram.storage.connection import UNREACHABLE
 from engram_ingest.lane import CommandLane
 
 log = structlog.get_logger(__name__)
 
+SERVICE = "ingest"
 _COME_AGAIN_S = 2.0
 _SUBSCRIBERS = 32
 _FETCH_TIMEOUT_S = 10.0
@@ -39,6 +41,7 @@ def _subscribe(broker: NatsBroker, lane: CommandLane) -> None:
         stream=JStream(str(topology.INGEST.name), declare=False),
         durable=topology.INGEST_DURABLE.name,
         pull_sub=PullSub(batch_size=1, timeout=_FETCH_TIMEOUT_S),
+        inbox_prefix=f"{inbox_of(SERVICE)}.".encode(),
         ack_policy=AckPolicy.MANUAL,
         decoder=raw,
         title="ingest",

@@ -13,14 +13,20 @@ Item = Mapping[str, Any]
 MAX_COMMAND_ITEMS: Final = 256
 
 
-def split(items: Sequence[Item], max_bytes: int) -> list[bytes]:
+def split(items: Sequence[Item], max_bytes: int, format_name: str | None = None) -> list[bytes]:
     """Return JSON command data of at most 256 items and ``max_bytes`` each, in order.
+
+    Args:
+        items: native items, or rows of a format of imports.
+        max_bytes: of the data of one command.
+        format_name: the format of the rows, for commands that put.
 
     Raises:
         InvalidError: an item is no JSON object.
         TooLargeError: an item alone passes ``max_bytes``.
     """
-    frame = (b'{"memories":[', b"]}")
+    named = b"" if format_name is None else b'"format":' + encode_json(format_name) + b","
+    frame = (b"{" + named + b'"memories":[', b"]}")
     room_bytes = max_bytes - len(frame[0]) - len(frame[1])
     return [frame[0] + b",".join(group) + frame[1] for group in _groups(items, room_bytes)]
 

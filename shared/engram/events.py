@@ -16,7 +16,7 @@ from uuid import UUID
 from engram.errors import InvalidError, MalformedError
 
 EventKind = Literal["created", "updated", "deleted", "embedded", "merged", "restored", "archived"]
-CommandKind = Literal["create", "update", "delete"]
+CommandKind = Literal["create", "update", "delete", "put"]
 
 SUBJECT_INGEST: Final = "engram.v1.ingest"
 SUBJECT_MEMORY: Final = "engram.v1.memory"
@@ -174,7 +174,7 @@ def encode_command(
 
     Args:
         event_id: CloudEvents ``id``; publish it as ``Nats-Msg-Id`` too, so a retry is a repeat.
-        kind: create, update or delete.
+        kind: create, update, delete or put.
         data: one item, or ``{"memories": [...]}``.
         time: when the publisher made it, aware.
         source: who published it, a URI reference.

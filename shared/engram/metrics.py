@@ -102,6 +102,16 @@ DECIDED = Counter(
     "What people decided on proposals and conflicts, by kind and decision.",
     ["kind", "decision"],
 )
+DEDUP_PAIRS = Counter(
+    "engram_dedup_pairs", "Near pairs of texts read by the dedup sweep, by decision.", ["decision"]
+)
+DEDUP_MERGED = Counter("engram_dedup_merged_memories", "Memories absorbed by the dedup sweep.")
+DEDUP_RUNS = Counter(
+    "engram_dedup_runs", "Dedup runs that ended at a curator, by state.", ["state"]
+)
+DEDUP_CAPPED = Counter(
+    "engram_dedup_capped", "Times a cap kept the dedup sweep from merging: somebody should look."
+)
 EXPORTED = Counter(
     "engram_exported_memories", "Memories that left in an export, by format.", ["format"]
 )

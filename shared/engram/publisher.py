@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client as NatsConnection
+from nats.js.api import PubAck
 
 from engram.backoff import Backoff
 from engram.command_batches import Item, split
@@ -185,14 +186,30 @@ class Publisher:
         ids = [memory_ids] if isinstance(memory_ids, str) else memory_ids
         return await self._publish("delete", [{"id": one} for one in ids], event_id, 1)
 
+    async def put(
+        self, rows: Item | Sequence[Item], *, format_name: str, event_id: str | None = None
+    ) -> list[str]:
+        """Publish rows of a format of imports: stored, or what has their external id is changed.
+
+        Raises:
+            EngramError: as ``create``.
+        """
+        return await self._publish("put", rows, event_id, 1, format_name)
+
     async def _publish(
-        self, kind: CommandKind, items: Item | Sequence[Item], event_id: str | None, in_flight: int
+        self,
+        kind: CommandKind,
+        items: Item | Sequence[Item],
+        event_id: str | None,
+        in_flight: int,
+        format_name: str | None = None,
     ) -> list[str]:
         connection = self._connected()
         self._refusal = None
         listed = [items] if isinstance(items, Mapping) else items
         max_bytes = connection.max_payload - ENVELOPE_BYTES
-        commands = self._commands(kind, split(listed, max_bytes), event_id or str(uuid.uuid4()))
+        bodies = split(listed, max_bytes, format_name)
+        commands = self._commands(kind, bodies, event_id or str(uuid.uuid4()))
         slots = asyncio.Semaphore(in_flight)
 
         async def send(command: Command) -> None:
@@ -231,12 +248,16 @@ class Publisher:
         jetstream = self._connected().jetstream(timeout=self._timeout_s)
         headers = {"Nats-Msg-Id": command.event_id}
         try:
-            await jetstream.publish(self._subject, command.payload, headers=headers)
+            answer = await jetstream.publish(self._subject, command.payload, headers=headers)
         except (nats.errors.Error, OSError, ValueError) as error:
             meant = self._refusal or meaning_of(error)
             meant.__cause__ = error
             return meant
+        self._acknowledged(command, answer)
         return None
+
+    def _acknowledged(self, command: Command, answer: PubAck) -> None:
+        """Take note of where on the stream a command lies; for who wants to know."""
 
     def _connected(self) -> NatsConnection:
         if self._nats is None or self._nats.is_closed:

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -14,6 +14,10 @@ from engram.errors import UsageError
 
 # Read by the command line and the clients, not by the services.
 CLIENT_NAMES = ("ENGRAM_URL", "ENGRAM_API_KEY")
+
+# A secret may be given as the path of a file that holds it, as containers mount secrets.
+FILE_SUFFIX = "_FILE"
+_MAX_SECRET_BYTES = 64 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -156,6 +160,15 @@ def variable_names() -> dict[str, str]:
     return {name: field.alias or f"ENGRAM_{name.upper()}" for name, field in fields.items()}
 
 
+def secret_names() -> tuple[str, ...]:
+    """Return the variables of secrets: each may also be given as ``<name>_FILE``."""
+    names = variable_names()
+    annotations = {name: info.annotation for name, info in Settings.model_fields.items()}
+    return tuple(
+        names[name] for name, kind in annotations.items() if SecretStr in (kind, *get_args(kind))
+    )
+
+
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
@@ -163,10 +176,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         environ: the variables; the process's own by default.
 
     Raises:
-        UsageError: an unknown ``ENGRAM_*`` name (with a suggestion), or a value that does not fit.
+        UsageError: an unknown ``ENGRAM_*`` name (with a suggestion), a value that does not fit, or
+            a secret's file that cannot be used.
     """
     environ = os.environ if environ is None else environ
     _refuse_unknown(environ)
+    environ = {**environ, **_secrets_in_files(environ)}
     values = {
         variable: environ[variable] for variable in variable_names().values() if variable in environ
     }
@@ -177,8 +192,46 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise _wrong_value(error) from None
 
 
+def _secrets_in_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the secrets that are given as files, by the name each would have as a variable."""
+    found = {}
+    for name in secret_names():
+        path = environ.get(name + FILE_SUFFIX)
+        if path is None:
+            continue
+        if name in environ:
+            raise UsageError(
+                "setting_given_twice",
+                f"Both {name} and {name}{FILE_SUFFIX} are set.",
+                cure="Keep one of them.",
+            )
+        found[name] = _secret_in(path, name + FILE_SUFFIX)
+    return found
+
+
+def _secret_in(path: str, variable: str) -> str:
+    """Return what a file holds, without the line break that editors and echo put at its end."""
+    try:
+        with Path(path).open("rb") as file:
+            secret = file.read(_MAX_SECRET_BYTES).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "secret_file_unreadable",
+            f"The file that {variable} names cannot be read ({type(error).__name__}).",
+            cure="Give the path of a text file that this process may read.",
+        ) from None
+    if not secret:
+        raise UsageError(
+            "secret_file_empty",
+            f"The file that {variable} names is empty.",
+            cure="Write the secret into it.",
+        )
+    return secret
+
+
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    known = [*variable_names().values(), *CLIENT_NAMES]
+    files = [name + FILE_SUFFIX for name in secret_names()]
+    known = [*variable_names().values(), *files, *CLIENT_NAMES]
     for name in environ:
         if not name.startswith("ENGRAM_") or name in known:
             continue

@@ -63,7 +63,7 @@ async def test_what_a_search_finds_is_counted_and_reinforced_and_nothing_else_ch
 
     await eventually(written)
     after = await store.sql.fetchrow("SELECT * FROM engram.memory WHERE id = $1", tea)
-    changed = {name for name in before.keys() if before[name] != after[name]}
+    changed = {name for name in dict(before) if before[name] != after[name]}
     assert changed == {"access_count", "last_accessed_at", "reinforced_at"}
     assert after["last_accessed_at"] == after["reinforced_at"] > before["reinforced_at"]
     assert await counted(store, other) == 0
@@ -124,7 +124,9 @@ async def test_batches_are_one_statement_each_in_ascending_id(
     assert len(batches) == 4
 
 
-async def test_a_row_that_is_held_is_passed_over_and_counted_later(store: Store, pool: Pool) -> None:
+async def test_a_row_that_is_held_is_passed_over_and_counted_later(
+    store: Store, pool: Pool
+) -> None:
     held, free = await aged(store, 2, 1)
     accesses = Accesses(pool)
     async with store.service.pool.acquire() as holder, holder.transaction():

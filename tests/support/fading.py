@@ -1,4 +1,4 @@
-"""Memories of a chosen age written past engram, with vectors, and what a decay sweep did to them."""
+"""Memories of a chosen age, written past engram with vectors; sweeps, and what they did."""
 
 from typing import Any
 from uuid import UUID

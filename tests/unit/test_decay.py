@@ -1,4 +1,4 @@
-"""Importance fades by half-life; what fell below the floor is due after the grace; a run is capped."""
+"""Importance fades by half-life; below the floor a memory is due after a grace; runs are capped."""
 
 import math
 from datetime import UTC, datetime, timedelta

@@ -39,6 +39,13 @@ _PARSED: Final = 20_000
 _TARGET: Final = Target(0.4)
 _POLL_S: Final = 0.05
 _PIECE_BYTES: Final = 1_000_000
+_DROP: Final = "DROP TABLE IF EXISTS bench_memory, bench_alias"
+# What an import leaves: the memory, and the name under which it is recognised next time.
+_NAMES: Final = "CREATE TABLE bench_alias (LIKE engram.memory_alias INCLUDING ALL)"
+_INSERT_NAMES: Final = """
+INSERT INTO bench_alias (workspace, source, external_id, memory_id)
+SELECT $1, 'native', n, i FROM unnest($2::text[], $3::uuid[]) AS r (n, i)
+"""
 
 
 def run(arguments: list[str], as_json: bool) -> int:
@@ -170,21 +177,25 @@ async def _floor_rate(stack: Stack, listed: Sequence[Memory]) -> float:
     """Insert the same rows with plain asyncpg: one connection, 500 a transaction, no vectors."""
     connection = await asyncpg.connect(stack.where.database_url, server_settings={"jit": "off"})
     try:
-        await connection.execute("DROP TABLE IF EXISTS bench_memory")
+        await connection.execute(_DROP)
         await connection.execute(floor.SAME.make[0])
+        await connection.execute(_NAMES)
         started = time.perf_counter()
         for part in parts(listed, floor.BATCH):
+            ids = [uuid7() for _ in part]
             async with connection.transaction():
                 await connection.execute(
                     floor.SAME.insert,
-                    *(stack.workspace, datetime.now(UTC), [uuid7() for _ in part]),
+                    *(stack.workspace, datetime.now(UTC), ids),
                     [memory.namespace for memory in part],
                     [memory.content for memory in part],
                     [memory.user for memory in part],
                     [encode_json(memory.metadata).decode() for memory in part],
                 )
+                names = [one.hex for one in ids]
+                await connection.execute(_INSERT_NAMES, stack.workspace, names, ids)
         elapsed_s = time.perf_counter() - started
-        await connection.execute("DROP TABLE bench_memory")
+        await connection.execute(_DROP)
     finally:
         await connection.close()
     return len(listed) / elapsed_s

@@ -27,7 +27,7 @@ _SPACE: Final = "openai:text-embedding-3-small@64"
 _TOKENS: Final = 150
 _PER_S: Final = 20
 _BATCH: Final = 256
-_PATIENCE_S: Final = 240.0
+_PATIENCE_S: Final = 600.0
 _WARM_UP_S: Final = 3.0
 # Memories in bulk, and seconds of measuring without them.
 _FULL: Final = (100_000, 40.0)

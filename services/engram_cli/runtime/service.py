@@ -63,7 +63,10 @@ class ServiceProcess:
 
     async def start(self) -> None:
         """Start it; ``ready`` tells when it works."""
-        env = {**os.environ, **self.spec.env}
+        # What is given here replaces a file that the environment names for the same secret.
+        replaced = {name + FILE_SUFFIX for name in self.spec.env}
+        kept = {name: value for name, value in os.environ.items() if name not in replaced}
+        env = {**kept, **self.spec.env}
         self._last_words = None
         self._child = start_child(ChildSpec(self.name, self.spec.argv, self._log_path, env))
 

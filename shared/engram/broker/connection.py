@@ -11,6 +11,15 @@ from engram.broker.topology import broker_unavailable
 
 log = structlog.get_logger(__name__)
 
+# JetStream delivers pulled messages to the puller's inbox, so whoever may listen to every inbox
+# reads what every service is sent. Each service has its own branch, which a credential can name.
+INBOX = "_INBOX"
+
+
+def inbox_of(service: str) -> str:
+    """Return the branch of subjects on which a service is answered."""
+    return f"{INBOX}.{service}"
+
 
 async def connect(nats_url: str, name: str) -> Client:
     """Connect to one of the servers and stay connected for ever.
@@ -31,6 +40,7 @@ async def connect(nats_url: str, name: str) -> Client:
         await client.connect(
             servers,
             name=f"engram {name}",
+            inbox_prefix=inbox_of(name),
             connect_timeout=5,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.5,  # type: ignore[arg-type] # only slept; half a second is meant

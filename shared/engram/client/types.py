@@ -95,6 +95,8 @@ class ListOptions(OwnerFields, total=False):
 
     state: State
     updated_since: datetime | str
+    source: str
+    external_id: str
 
 
 class SearchOptions(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Classes of memories whose texts are equal once folded: each is read once, however many there are."""
+"""Classes of memories whose texts are equal once folded: each is read once, however many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which memories of one scope are near enough to be read: pairs of vectors, then pairs of classes."""
+"""Which memories of one scope are near enough to be read: pairs of vectors, then of classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from engram.domain.pairs.twins import Chunk, Mask, Twins
 
 # Pairs of different vectors that are kept: 72 MB. Beyond them the nearest stay.
 _MOST_PAIRS: Final = 3_000_000
-# Pairs of different texts that are read in one scope, a millisecond each, and neighbours of one text
-# when there are more.
+# Pairs of different texts that are read in one scope, a millisecond each, and neighbours of one
+# text when there are more.
 _MOST_READ: Final = 100_000
 _MOST_NEIGHBOURS: Final = 32
 _CHUNK: Final = 65_536
@@ -82,7 +82,7 @@ class Near:
         left_out, doubled = 0, np.flatnonzero((twins.count > 1) & (twins.fresh > 0))
         equal = Chunk(doubled, doubled, np.ones(len(doubled)))
         there = (twins.count[self.pairs.i] > 0) & (twins.count[self.pairs.j] > 0)
-        distinct = Chunk(*(column[there] for column in self.pairs))
+        distinct = _taken(self.pairs, there)
         for some in (distinct, equal):
             for chunk in twins.expand(some, _CHUNK):
                 if len(keys) > _MOST_PAIRS:
@@ -150,11 +150,19 @@ def _bounded(chunks: Iterator[Chunk]) -> tuple[Chunk, int]:
 
 def _strongest(chunk: Chunk) -> Chunk:
     order = np.lexsort((chunk.j, chunk.i, -chunk.cosines))[:_MOST_PAIRS]
-    return Chunk(*(column[order] for column in chunk))
+    return _taken(chunk, order)
 
 
 def _joined(chunks: list[Chunk]) -> Chunk:
     if not chunks:
         nothing = np.empty(0, dtype=np.int64)
         return Chunk(nothing, nothing, np.empty(0))
-    return Chunk(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
+    return Chunk(
+        np.concatenate([chunk.i for chunk in chunks]),
+        np.concatenate([chunk.j for chunk in chunks]),
+        np.concatenate([chunk.cosines for chunk in chunks]),
+    )
+
+
+def _taken(chunk: Chunk, which: Rows | Mask) -> Chunk:
+    return Chunk(chunk.i[which], chunk.j[which], chunk.cosines[which])

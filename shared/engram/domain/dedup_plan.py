@@ -42,9 +42,9 @@ class Plan:
 
     def add(self, other: Plan) -> None:
         """Add what another scope comes to."""
-        self.merges += other.merges
-        self.proposals += other.proposals
-        self.conflicts += other.conflicts
+        self.merges.extend(other.merges)
+        self.proposals.extend(other.proposals)
+        self.conflicts.extend(other.conflicts)
         self.counts.update(other.counts)
 
     @property
@@ -191,9 +191,7 @@ class Comparison:
                 plan.proposals.append({**found, "survivor": None})
         self._leave_apart(survivor, settled, links, plan)
 
-    def _settled(
-        self, group: list[int], links: Mapping[tuple[int, int], _Read]
-    ) -> Settlement:
+    def _settled(self, group: list[int], links: Mapping[tuple[int, int], _Read]) -> Settlement:
         heads = [self._head(number) for number in group]
         if len(heads) == 1:
             return Settlement(heads[0].id, (), ())
@@ -226,9 +224,7 @@ class Comparison:
             found = _finding(said, other, link.decision.cosine, reason, _evidence(link.verdict))
             plan.proposals.append({**found, "survivor": None})
 
-    def _ground(
-        self, survivor: int, number: int, links: Mapping[tuple[int, int], _Read]
-    ) -> Json:
+    def _ground(self, survivor: int, number: int, links: Mapping[tuple[int, int], _Read]) -> Json:
         """Return why the guard lets a class go into the survivor: rules, never words."""
         if survivor == number:
             return {"kind": Kind.SAME.value, "rules": []}

@@ -1,6 +1,6 @@
-"""The dedup sweep's side of the store: which namespaces are dirty, who compares them, what is read."""
+"""The dedup sweep's side of the store: what is dirty, who compares it, what is read."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -114,9 +114,7 @@ async def extend(connection: Connection, who: Claim, lease: timedelta) -> bool:
 
 async def release(connection: Connection, who: Claim) -> None:
     """Give back what is not done, so that others need not wait for the lease to pass."""
-    await connection.execute(
-        statement("dedup", "release"), who.workspace, who.run_id, who.holder
-    )
+    await connection.execute(statement("dedup", "release"), who.workspace, who.run_id, who.holder)
 
 
 async def seqs_are_settled(connection: Connection, who: Claim) -> bool:
@@ -137,7 +135,7 @@ async def stream_vectors(
     workspace: UUID,
     space: int,
     namespaces: Sequence[str],
-    take: Callable[[bytes], Awaitable[None]],
+    take: Callable[[bytes], Coroutine[Any, Any, None]],
 ) -> None:
     """Send the live vectors of some namespaces, one after another, in the binary form of COPY.
 
