@@ -1,4 +1,4 @@
-"""One batch of namespaces of a run: vectors and texts go to the comparing process, merges come back."""
+"""One batch of namespaces of a run: what is compared goes out, merges come back and are done."""
 
 from __future__ import annotations
 

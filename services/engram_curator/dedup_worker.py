@@ -19,7 +19,7 @@ import signal
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 from uuid import UUID
 
@@ -133,7 +133,7 @@ class Work:
         self._scopes = []
         return {
             "plans": [
-                {"place": place, "memories": self._sizes[place], **asdict(plan)}
+                {"place": place, "memories": self._sizes[place], **plan.as_json()}
                 for place, plan in plans.items()
             ]
         }

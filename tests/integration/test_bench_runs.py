@@ -64,17 +64,17 @@ def test_rss_compares_the_peaks_of_two_imports(capsys, monkeypatch):
 def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs(
     capsys, monkeypatch
 ):
-    monkeypatch.setattr(imports, "_QUICK_COUNT", 2_000)
+    monkeypatch.setattr(imports, "_QUICK_COUNT", 2_400)
     monkeypatch.setattr(imports, "_WARM_UP", 600)
     monkeypatch.setattr(imports, "_PARSED", 200)
     found = figures(capsys, "import")
     stored = found["a job of native NDJSON, stored"]
     assert stored["ratio"] == pytest.approx(stored["value"] / stored["floor"], abs=1e-2)
-    assert (stored["target"], stored["params"]["memories"]) == (0.4, 1_500)
+    assert (stored["target"], stored["params"]["memories"]) == (0.4, 1_800)
     parsed = [figure for name, figure in found.items() if name.startswith("parsing ")]
     assert len(parsed) == 6
     assert all(figure["value"] > 0 for figure in parsed)
-    assert found["stored data is right"]["value"] == 2_600
+    assert found["stored data is right"]["value"] == 3_000
 
 
 def test_lanes_compares_latencies_with_those_without_a_bulk_run(capsys, monkeypatch):

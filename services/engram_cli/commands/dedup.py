@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from engram_cli import output
+from engram_cli.commands import dedup_judge, dedup_run
 from engram_cli.commands.merges import Limit, ask, fetch, fields, show_undone
 from engram_cli.options import AsJson, Namespace
 
@@ -39,6 +40,8 @@ def register(app: typer.Typer) -> None:
     runs.command("undo")(undo_run)
     for name, inner in (("proposals", proposals), ("conflicts", conflicts), ("runs", runs)):
         group.add_typer(inner, name=name)
+    for module in (dedup_run, dedup_judge):
+        module.register(group)
     app.add_typer(group, name="dedup")
 
 

@@ -13,6 +13,7 @@ from engram_cli import output
 from engram_cli.options import AsJson
 
 if TYPE_CHECKING:
+    from engram.settings import Settings
     from engram_cli.runtime.up import Ready
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP API; 0: a free one.")]
@@ -83,12 +84,40 @@ def run_service(
         runner.run(serve())
 
 
-def bootstrap(as_json: AsJson = False) -> None:
+def bootstrap(
+    wait_for: Annotated[
+        str, typer.Option(help="Make nothing: wait for another's, before this service starts.")
+    ] = "",
+    wait_s: Annotated[float, typer.Option(min=0, help="Longest such wait, in seconds.")] = 300,
+    as_json: AsJson = False,
+) -> None:
     """Make schema, roles, streams and a first key; safe to repeat, as after an upgrade."""
     from engram.settings import load
-    from engram_cli.bootstrap import bootstrap as make
 
     settings = load()
+    if wait_for:
+        _wait(settings, wait_for, wait_s, as_json=as_json)
+    else:
+        _make(settings, as_json=as_json)
+
+
+def _wait(settings: Settings, service: str, wait_s: float, *, as_json: bool) -> None:
+    from engram_cli.bootstrap_wait import wait_until_bootstrapped
+    from engram_cli.services import load_service
+
+    load_service(service)
+    urls = settings.require_database(), settings.require_nats()
+    asyncio.run(wait_until_bootstrapped(*urls, service, wait_s))
+
+    def people() -> None:
+        output.line("Schema and streams are there.")
+
+    output.show({"bootstrapped": True}, as_json=as_json, people=people)
+
+
+def _make(settings: Settings, *, as_json: bool) -> None:
+    from engram_cli.bootstrap import bootstrap as make
+
     made = asyncio.run(make(settings.require_database(), settings.require_nats()))
 
     def people() -> None:

@@ -63,6 +63,8 @@ class ServiceProcess:
 
     async def start(self) -> None:
         """Start it; ``ready`` tells when it works."""
+        from engram.settings import FILE_SUFFIX
+
         # What is given here replaces a file that the environment names for the same secret.
         replaced = {name + FILE_SUFFIX for name in self.spec.env}
         kept = {name: value for name, value in os.environ.items() if name not in replaced}

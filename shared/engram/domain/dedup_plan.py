@@ -47,6 +47,15 @@ class Plan:
         self.conflicts.extend(other.conflicts)
         self.counts.update(other.counts)
 
+    def as_json(self) -> Json:
+        """Return it as JSON values."""
+        return {
+            "merges": self.merges,
+            "proposals": self.proposals,
+            "conflicts": self.conflicts,
+            "counts": dict(self.counts),
+        }
+
     @property
     def absorbed(self) -> int:
         """How many memories would be absorbed."""

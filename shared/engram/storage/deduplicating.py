@@ -211,7 +211,7 @@ async def keep_preview(
         statement("dedup", "preview"),
         *(who.workspace, who.run_id, namespace),
         [UUID(merge["survivor"]) for merge in merges],
-        [[member["id"] for member in merge["members"]] for merge in merges],
+        ["{" + ",".join(member["id"] for member in merge["members"]) + "}" for merge in merges],
     )
 
 

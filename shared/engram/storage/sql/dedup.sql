@@ -139,8 +139,8 @@ WHERE n.workspace = $1 AND n.name = $2
 
 -- name: preview
 INSERT INTO engram.dedup_preview (workspace, run_id, namespace, survivor, members)
-SELECT $1, $2, $3, p.survivor, ARRAY(SELECT jsonb_array_elements_text(p.members)::uuid)
-FROM unnest($4::uuid[], $5::jsonb[]) AS p (survivor, members)
+SELECT $1, $2, $3, p.survivor, p.members::uuid[]
+FROM unnest($4::uuid[], $5::text[]) AS p (survivor, members)
 ON CONFLICT (workspace, run_id, survivor) DO NOTHING
 
 -- name: preview_page
