@@ -104,6 +104,17 @@ class Comparison:
         )
         return {kind: found.get(kind, 0) for kind in _KINDS}
 
+    def needs_import(self) -> bool:
+        """Say whether the file holds what the store lacks or has otherwise."""
+        found = self.counts()
+        return bool(found["missing"] or found["different"])
+
+    def extra(self, most: int) -> Iterator[list[str]]:
+        """Yield the ids of what only the store has, up to ``most`` at a time."""
+        rows = self._database.execute("SELECT id FROM finding WHERE kind = 'extra' ORDER BY rowid")
+        while some := rows.fetchmany(most):
+            yield [str(named) for (named,) in some]
+
     def by_namespace(self) -> dict[str, dict[str, int]]:
         """Return the counts of the namespaces with differences; the 1,000 with most of them."""
         rows = self._database.execute(

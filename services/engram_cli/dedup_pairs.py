@@ -117,11 +117,8 @@ def read_labelled(path: Path) -> list[LabelledPair]:
         UsageError: it cannot be read.
         InvalidError: a line is no labelled pair.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError("unreadable_file", f"{path} cannot be read.") from error
-    rows = [(n, _object(line, n)) for n, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(lines_of(path), 1)
+    rows = [(number, _object(line, number)) for number, line in lines if line.strip()]
     found = []
     for number, row in rows:
         if row.get("label") not in ("duplicate", "distinct"):
@@ -137,6 +134,18 @@ def read_labelled(path: Path) -> list[LabelledPair]:
     if len({pair.id for pair in found}) < len(found):
         raise InvalidError("bad_pair", "An id occurs twice.", cure="Give each pair its own.")
     return found
+
+
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("unreadable_file", f"{path} cannot be read.") from error
 
 
 def _object(line: str, number: int) -> dict[str, Any]:

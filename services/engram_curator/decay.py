@@ -60,6 +60,11 @@ async def look_at_clock(service: Service, watch: Watch) -> datetime:
     return clock.now
 
 
+async def see_clock(service: Service, watch: Watch) -> None:
+    """Look at the clock, so that a step of it is seen by who can tell how far."""
+    await look_at_clock(service, watch)
+
+
 async def decay(service: Service, watch: Watch) -> None:
     """Archive what has faded, in every workspace; the trouble of one does not stop the others.
 
@@ -71,14 +76,12 @@ async def decay(service: Service, watch: Watch) -> None:
         rules = await decay_settings.all_rules(connection)
         found = await decaying.survey(connection, rules, now)
     failed: list[Exception] = []
-    slowed = 0
     for workspace, candidates in groupby(found, key=lambda one: one.workspace):
         try:
-            slowed += await _Sweeping(service, workspace, now).scheduled(list(candidates))
+            await _Sweeping(service, workspace, now).scheduled(list(candidates))
         except Exception as error:  # noqa: BLE001 - raised below
             log.error("workspace not swept", workspace=str(workspace), error=type(error).__name__)
             failed.append(error)
-    metrics.DECAY_SLOWED.set(slowed)
     if failed:
         raise failed[0]
 
@@ -113,32 +116,28 @@ class _Sweeping:
     now: datetime
     run: Run | None = None
 
-    async def scheduled(self, found: Sequence[Candidate]) -> int:
-        """Go on with what was left here, or begin anew; return how many namespaces were slowed."""
+    async def scheduled(self, found: Sequence[Candidate]) -> None:
+        """Go on with what was left here, or begin anew."""
         async with self.service.pool.acquire() as connection:
             self.run = await decay_runs.take_over(connection, self.workspace)
-        return await self.carried_out(found)
+        await self.carried_out(found)
 
-    async def carried_out(self, found: Sequence[Candidate]) -> int:
-        """Archive what is due of these namespaces; return how many were slowed."""
+    async def carried_out(self, found: Sequence[Candidate]) -> None:
+        """Archive what is due of these namespaces, and end the run."""
         try:
-            slowed = await self._all(found)
+            await self._all(found)
         except Exception as error:
             await self._finish("failed", type(error).__name__)
             raise
         await self._finish("done", None)
-        return slowed
 
-    async def _all(self, found: Sequence[Candidate]) -> int:
-        slowed = 0
+    async def _all(self, found: Sequence[Candidate]) -> None:
         async for picked in self._picked(found):
             run = await self._begun()
             if run is None:
-                return slowed
+                return
             await self._archive(run, picked)
             await self._slow(run, picked.slowed)
-            slowed += len(picked.slowed)
-        return slowed
 
     async def _picked(self, found: Sequence[Candidate]) -> AsyncIterator[Picked]:
         for page in _pages(found):
@@ -170,6 +169,7 @@ class _Sweeping:
     async def _slow(self, run: Run, namespaces: Sequence[str]) -> None:
         if not namespaces:
             return
+        metrics.DECAY_SLOWED.inc(len(namespaces))
         log.warning(
             "decay slowed",
             workspace=str(self.workspace),

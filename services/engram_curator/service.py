@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
-from engram_curator.decay import Watch, decay, decay_on_request, look_at_clock
+from engram_curator.decay import Watch, decay, decay_on_request, see_clock
 from engram_curator.dedup import begin_due, work
 from engram_curator.expiry import expire
 from engram_curator.indexing import Seen, sweep_indexes
@@ -24,23 +25,14 @@ def duties() -> dict[str, Duty]:
     async def index(service: Service) -> None:
         await sweep_indexes(service.pool, service.spaces.dimensions, seen)
 
-    async def fade(service: Service) -> None:
-        await decay(service, watch)
-
-    async def fade_on_request(service: Service) -> None:
-        await decay_on_request(service, watch)
-
-    async def see_clock(service: Service) -> None:
-        await look_at_clock(service, watch)
-
     return {
         "reconcile": Duty(timedelta(minutes=5), hold_against),
         "index": Duty(timedelta(seconds=15), index),
         "expiry": Duty(timedelta(hours=1), expire),
         "dedup": Duty(timedelta(days=1), begin_due),
-        "decay": Duty(timedelta(days=1), fade),
-        "decay-runs": Duty(timedelta(hours=1), fade_on_request),
-        "decay-clock": Duty(timedelta(minutes=10), see_clock),
+        "decay": Duty(timedelta(days=1), partial(decay, watch=watch)),
+        "decay-runs": Duty(timedelta(hours=1), partial(decay_on_request, watch=watch)),
+        "decay-clock": Duty(timedelta(minutes=10), partial(see_clock, watch=watch)),
     }
 
 

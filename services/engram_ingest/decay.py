@@ -1,5 +1,6 @@
 """Routes about decay: its settings, what it would archive, its runs, and bringing memories back."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from engram.domain.fields import MAX_NAMESPACE, FieldError, label
 from engram.domain.memory import invalid
 from engram.errors import EngramError, Fault
 from engram.storage import decay_runs, decay_settings, decaying, sweeps
-from engram.storage.connection import about, reachable
+from engram.storage.connection import Connection, about, reachable
 from engram.storage.contention import until_won
 from engram.storage.decay_runs import Run, unknown_run
 from engram.storage.idempotency import Answer, Key, claim, save
@@ -27,6 +28,7 @@ from engram_ingest.decay_preview import preview
 from engram_ingest.dependencies import MemoryCaller, doors_of, json_response
 from engram_ingest.doors import Doors
 from engram_ingest.memories import IdempotencyKey, as_id, check_idempotency_key, request_hash
+from engram_ingest.merges_once import once_in_parts
 from engram_ingest.pages import decode_cursor, page_of
 
 router = APIRouter(tags=["decay"])
@@ -113,28 +115,44 @@ async def ask_for_run(
     if dry_run:
         found = await preview(doors.pool, caller.workspace, namespace)
         return json_response(orjson.dumps(found))
-    sha256 = request_hash("POST /v1/decay/runs", body)
-    answer = await _queued(doors, caller, namespace, check_idempotency_key(idempotency_key), sha256)
-    if isinstance(answer, EngramError):
-        raise answer
+
+    async def work(connection: Connection) -> Answer:
+        run = await decay_runs.queue(connection, caller.workspace, caller.key_id, namespace)
+        return Answer(202, orjson.dumps(run.described()))
+
+    response = await _once(request, caller, idempotency_key, work, body)
     async with reachable(), doors.service.pool.acquire() as connection:
         await sweeps.due_now(connection, SWEEP)
-    return json_response(answer.body, answer.status, replayed=answer.replayed)
+    return response
 
 
-async def _queued(
-    doors: Doors, caller: Principal, namespace: str | None, key: str | None, sha256: bytes
-) -> Answer | EngramError:
-    wanted = None if key is None else Key(caller.workspace, key)
-    async with about(doors.pool, [caller.workspace]) as connection:
-        saved = None if wanted is None else (await claim(connection, {wanted: sha256})).get(wanted)
-        if saved is not None:
-            return saved.answer_to(sha256)
-        run = await decay_runs.queue(connection, caller.workspace, caller.key_id, namespace)
-        answer = Answer(202, orjson.dumps(run.described()))
-        if wanted is not None:
+async def _once(
+    request: Request,
+    caller: Principal,
+    key: str | None,
+    work: Callable[[Connection], Awaitable[Answer]],
+    body: bytes = b"",
+) -> Response:
+    """Answer with what ``work`` returns; the same to a request that is repeated."""
+    checked = check_idempotency_key(key)
+    wanted = None if checked is None else Key(caller.workspace, checked)
+    sha256 = request_hash(f"POST {request.url.path}", body)
+
+    async def attempt() -> Answer | EngramError:
+        async with about(doors_of(request).pool, [caller.workspace]) as connection:
+            if wanted is None:
+                return await work(connection)
+            saved = (await claim(connection, {wanted: sha256})).get(wanted)
+            if saved is not None:
+                return saved.answer_to(sha256)
+            answer = await work(connection)
             await save(connection, {wanted: answer})
-    return answer
+            return answer
+
+    answer = await until_won(attempt)
+    if isinstance(answer, EngramError):
+        raise answer
+    return json_response(answer.body, answer.status, replayed=answer.replayed)
 
 
 @router.get("/v1/decay/runs", **schemas.answer(decay_schemas.RUN_PAGE))
@@ -176,17 +194,23 @@ async def list_archived(
 
 
 @router.post("/v1/decay/runs/{run_id}/restore", **schemas.answer(decay_schemas.RESTORED))
-async def restore_run(request: Request, run_id: str, caller: MemoryCaller) -> Response:
+async def restore_run(
+    request: Request, run_id: str, caller: MemoryCaller, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Restore what a run has archived and is archived still; doing it again changes nothing."""
     doors, found = doors_of(request), _as_run(run_id)
-    total, after = decaying.Restored(), _LOWEST
-    while True:
-        part, going = await until_won(partial(_restored, doors, caller, found, after))
-        doors.service.relay.wake()
-        total.add(part)
-        if going is None:
-            return json_response(orjson.dumps(asdict(total)))
-        after = going
+
+    async def work() -> dict[str, int]:
+        total, after = decaying.Restored(), _LOWEST
+        while True:
+            part, going = await until_won(partial(_restored, doors, caller, found, after))
+            doors.service.relay.wake()
+            total.add(part)
+            if going is None:
+                return asdict(total)
+            after = going
+
+    return await once_in_parts(request, caller, idempotency_key, work)
 
 
 async def _restored(
@@ -200,20 +224,22 @@ async def _restored(
 
 
 @router.post("/v1/memories/{memory_id}/restore", **schemas.answer(schemas.RECORD))
-async def restore_memory(request: Request, memory_id: str, caller: MemoryCaller) -> Response:
+async def restore_memory(
+    request: Request, memory_id: str, caller: MemoryCaller, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Make one archived memory active again, whatever archived it."""
     doors, found = doors_of(request), as_id(memory_id)
 
-    async def attempt() -> dict[str, Any]:
-        async with about(doors.pool, [caller.workspace]) as connection:
-            await decaying.restore_memory(
-                connection, caller.workspace, found, caller.key_id, datetime.now(UTC)
-            )
-            return await doors.record(connection, caller.workspace, found)
+    async def work(connection: Connection) -> Answer:
+        await decaying.restore_memory(
+            connection, caller.workspace, found, caller.key_id, datetime.now(UTC)
+        )
+        record = await doors.record(connection, caller.workspace, found)
+        return Answer(200, orjson.dumps(record), memory_id=found)
 
-    record = await until_won(attempt)
+    response = await _once(request, caller, idempotency_key, work)
     doors.service.relay.wake()
-    return json_response(orjson.dumps(record))
+    return response
 
 
 async def _run(doors: Doors, caller: Principal, run_id: str) -> Run:

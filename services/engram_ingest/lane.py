@@ -168,9 +168,7 @@ class CommandLane:
             return Answer(200, b"")
 
         doors = self._doors
-        items = tuple(command.puts) or doors.arriving(
-            command.workspace, command.creates, "create"
-        )
+        items = tuple(command.puts) or doors.arriving(command.workspace, command.creates, "create")
         write = Write(
             command.workspace, items, _actor(command), render, command.key, command.sha256
         )

@@ -126,7 +126,7 @@ async def history(request: Request, memory_id: str, caller: MemoryCaller) -> Res
 class ListQuery:
     """The query of a list, checked by the same rules as bodies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a parameter of the query is an argument here
         self,
         namespace: str | None = None,
         user_id: str | None = None,

@@ -139,7 +139,8 @@ def _reason_not_to(payload: Payload) -> tuple[str, str] | None:
         command = decode_command(payload.subject, payload.data)
     except EngramError as error:
         return _reason(error)
-    return None if command.creates or command.changes or command.puts else _reason(command.bad[0].error)
+    good = command.creates or command.changes or command.puts
+    return None if good else _reason(command.bad[0].error)
 
 
 def _reason(error: EngramError) -> tuple[str, str]:

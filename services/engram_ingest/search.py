@@ -164,9 +164,7 @@ class Searcher:
                 found = await by_words(connection, question, as_tsquery(request.query))
             else:
                 found = await by_vector(connection, question, vector)
-            if request.rank == "blended":
-                rules = await rules_of(connection, workspace)
-                found = _blended(found, rules, request.limit)
+            found = await _ranked(connection, workspace, found, request)
             results = await _results(connection, question, found.hits)
         return {
             "results": results,
@@ -205,6 +203,14 @@ def _pool_size(request: SearchRequest) -> int:
     if request.rank == "similarity":
         return request.limit
     return max(_BLEND_POOL_MIN, _BLEND_POOL * request.limit)
+
+
+async def _ranked(
+    connection: Connection, workspace: UUID, found: Found, request: SearchRequest
+) -> Found:
+    if request.rank == "similarity":
+        return found
+    return _blended(found, await rules_of(connection, workspace), request.limit)
 
 
 def _blended(found: Found, rules: Rules, limit: int) -> Found:

@@ -158,9 +158,9 @@ ACCESSES_WAITING = Gauge(
     "engram_accesses_waiting_memories", "Memories whose hits were not written by the last flush."
 )
 DECAY_ARCHIVED = Counter("engram_decay_archived_memories", "Memories archived by decay.")
-DECAY_SLOWED = Gauge(
+DECAY_SLOWED = Counter(
     "engram_decay_slowed_namespaces",
-    "Namespaces of which the last scheduled decay left some for the next one, because of the cap.",
+    "Namespaces of which a run of decay left some for the next one, because of the cap.",
 )
 DECAY_WITHHELD = Gauge(
     "engram_decay_withheld_seconds", "Course of the wall clock that decay does not count (SQL)."

@@ -34,11 +34,52 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/dead-letters/discard", {"all": True}),
     ("POST", "/v1/dead-letters/{letter_id}/replay", None),
     ("POST", "/v1/dead-letters/{letter_id}/discard", None),
+    ("POST", "/v1/memories/{id}/restore", None),
+    ("GET", "/v1/decay", None),
+    ("PATCH", "/v1/decay", {"floor": 0.1}),
+    ("GET", "/v1/decay/namespaces", None),
+    ("GET", "/v1/decay/preview", None),
+    ("POST", "/v1/decay/runs", {}),
+    ("GET", "/v1/decay/runs", None),
+    ("GET", "/v1/decay/runs/{run_id}", None),
+    ("GET", "/v1/decay/runs/{run_id}/memories", None),
+    ("POST", "/v1/decay/runs/{run_id}/restore", None),
+    ("GET", "/v1/schedules", None),
+    ("GET", "/v1/schedules/{name}", None),
+    ("PATCH", "/v1/schedules/{name}", {"enabled": True}),
+    ("POST", "/v1/schedules/{name}/run", None),
+    ("GET", "/v1/imports", None),
+    ("GET", "/v1/imports/{import_id}", None),
+    ("GET", "/v1/imports/{import_id}/errors", None),
+    ("POST", "/v1/imports/{import_id}/cancel", None),
+    ("POST", "/v1/imports/{import_id}/restore", None),
+    ("GET", "/v1/merges", None),
+    ("GET", "/v1/merges/{merge_id}", None),
+    ("POST", "/v1/merges/{merge_id}/undo", None),
+    ("POST", "/v1/merges/{merge_id}/members/{id}/undo", None),
+    ("POST", "/v1/dedup/runs", {"dry_run": True}),
+    ("GET", "/v1/dedup/runs", None),
+    ("GET", "/v1/dedup/runs/{run_id}", None),
+    ("GET", "/v1/dedup/runs/{run_id}/preview", None),
+    ("POST", "/v1/dedup/runs/{run_id}/cancel", None),
+    ("POST", "/v1/dedup/runs/{run_id}/undo", None),
+    ("GET", "/v1/dedup/proposals", None),
+    ("GET", "/v1/dedup/proposals/{proposal_id}", None),
+    ("POST", "/v1/dedup/proposals/{proposal_id}/accept", {}),
+    ("POST", "/v1/dedup/proposals/{proposal_id}/reject", None),
+    ("GET", "/v1/dedup/conflicts", None),
+    ("GET", "/v1/dedup/conflicts/{conflict_id}", None),
+    ("POST", "/v1/dedup/conflicts/{conflict_id}/resolve", {"keep": "both"}),
+    ("POST", "/v1/dedup/conflicts/{conflict_id}/undo", None),
 ]
 OPERATOR = {
     *(("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/{key_id}")),
     ("GET", "/v1/audit"),
+    *(("GET", "/v1/schedules"), ("GET", "/v1/schedules/{name}")),
+    *(("PATCH", "/v1/schedules/{name}"), ("POST", "/v1/schedules/{name}/run")),
 }
+
+_IDS = ("letter_id", "run_id", "import_id", "merge_id", "proposal_id", "conflict_id")
 
 
 @pytest.fixture
@@ -52,7 +93,8 @@ async def call(
 ) -> httpx.Response:
     method, path, body = route
     sent = {"json": body} if body is not None else {}
-    known = {"letter_id": ids["id"], **ids}
+    # Ids of every kind look alike: a memory's stands for that of whatever the route is about.
+    known = dict.fromkeys(_IDS, ids["id"]) | {"name": "decay", **ids}
     return await client.request(method, path.format(**known), headers=headers, **sent)
 
 

@@ -199,6 +199,22 @@ async def test_a_repeated_request_asks_for_one_run(store: Store) -> None:
     assert other.status_code == 422
 
 
+async def test_a_repeated_restore_is_answered_as_the_first(store: Store) -> None:
+    (one, *_), run = await archived(store)
+    for path in (f"/v1/memories/{one}/restore", f"/v1/decay/runs/{run}/restore"):
+        headers = {"Idempotency-Key": path}
+        first = await store.client.post(path, headers=headers)
+        second = await store.client.post(path, headers=headers)
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert second.json() == first.json()
+        assert second.headers["Idempotency-Replayed"] == "true"
+    assert first.json() == {"restored": 2, "kept": 0}
+    await store.client.delete(f"/v1/memories/{one}")
+    headers = {"Idempotency-Key": f"/v1/memories/{one}/restore"}
+    erased = await store.client.post(f"/v1/memories/{one}/restore", headers=headers)
+    assert (erased.status_code, erased.json()["code"]) == (404, "memory_deleted")
+
+
 async def test_a_run_that_cannot_be_is_422(store: Store) -> None:
     for body, pointer in (
         ([], ""),

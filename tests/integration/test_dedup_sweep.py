@@ -1,11 +1,31 @@
 """The dedup sweep on a real store: what it merges, leaves, proposes; dirt, caps, dry runs, undo."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from unittest.mock import patch
+from uuid import UUID
 
+import asyncpg
 import pytest
 
+from engram_curator.dedup import BatchFailedError, begin_due, work_once
+from engram_curator.dedup_batch import Batch
+from engram_curator.dedup_process import Comparer, ComparisonFailedError
 from tests.support.store import Store, open_store
-from tests.support.sweeping import add, dump, embed, finish, like, start, states, sweep
+from tests.support.sweeping import (
+    LEASE,
+    add,
+    comparing,
+    dump,
+    embed,
+    finish,
+    like,
+    show,
+    start,
+    states,
+    sweep,
+)
 
 LEDGER = ("engram.memory", "engram_vec.space_1", "engram.merge", "engram.merge_member")
 FOUND = ("engram.proposal", "engram.conflict")
@@ -173,3 +193,100 @@ async def test_a_run_of_one_namespace_leaves_the_others(store: Store) -> None:
 )  # fmt: skip
 async def test_options_that_cannot_be_taken_are_refused(store: Store, options: dict) -> None:
     assert (await store.client.post("/v1/dedup/runs", json=options)).status_code == 422
+
+
+async def test_two_runs_at_once_are_one_and_come_to_the_same(store: Store) -> None:
+    """R17: begun twice and shared by two curators, a run does what one alone does."""
+    other, key = await store.other_workspace()
+    alone = await _facts(store, other)
+    assert (await _sweep_of(store, key))["state"] == "done"
+    shared = await _facts(store, store.workspace)
+    first, second = await asyncio.gather(start(store, max_share=1), start(store, max_share=1))
+    assert first["id"] == second["id"]
+    assert sorted((first["begun"], second["begun"])) == [False, True]
+    await asyncio.gather(finish(store, first["id"]), finish(store, first["id"]))
+    run = await show(store, first["id"])
+    assert (run["state"], run["counts"]["namespaces_done"]) == ("done", 30), run
+    assert await _came_to(store, shared) == await _came_to(store, alone)
+
+
+async def _facts(store: Store, workspace: UUID) -> list[UUID]:
+    ids = []
+    for n in range(30):
+        texts = [f"Fact {n} holds.", f"fact {n} holds", f"Fact {n + 1} holds.", "Other."]
+        vectors = [like(n), like(n, 0.98, 1), like(n, 0.97, 2), like(n + 500)]
+        ids += await add(store, texts, vectors, namespace=f"user:{n:02}", workspace=workspace)
+    return ids
+
+
+async def _all_of_it(store: Store, comparer: Comparer) -> None:
+    while await work_once(store.service, comparer, LEASE):
+        pass
+
+
+async def _sweep_of(store: Store, key: str) -> dict:
+    headers = {"Authorization": f"Bearer {key}"}
+    begun = (await store.client.post("/v1/dedup/runs", json={}, headers=headers)).json()
+    async with comparing() as comparer:
+        await _all_of_it(store, comparer)
+    answer = await store.client.get(f"/v1/dedup/runs/{begun['id']}", headers=headers)
+    return answer.json()
+
+
+async def _came_to(store: Store, ids: list[UUID]) -> list[tuple[str, str, str | None]]:
+    rows = await store.sql.fetch(
+        "SELECT m.namespace, m.content, m.state, s.content AS survivor FROM engram.memory m "
+        "LEFT JOIN engram.memory s ON s.id = m.merged_into WHERE m.id = ANY ($1)",
+        ids,
+    )
+    return sorted(tuple(row) for row in rows)
+
+
+async def test_what_was_decided_is_carried_out_by_whoever_goes_on(store: Store) -> None:
+    """A curator that dies between deciding and merging leaves its decision, not its place."""
+    ids = await add(store, ["Kim paints.", "kim paints"], [like(11)] * 2)
+    run = await start(store)
+    with patch.object(Batch, "_apply", side_effect=ComparisonFailedError("killed")):
+        async with comparing() as comparer:
+            with pytest.raises(BatchFailedError):
+                await _all_of_it(store, comparer)
+    kept = await store.sql.fetchval("SELECT merges FROM engram.dedup_task")
+    assert json.loads(kept)[0]["members"]
+    ended = await finish(store, run["id"])
+    assert (ended["state"], ended["merged"]) == ("done", 1)
+    assert sorted(await states(store, ids)) == ["active", "merged"]
+
+
+async def test_a_vector_that_commits_late_is_not_passed_over(
+    store: Store, superuser_url: str
+) -> None:
+    """A seq is drawn before its transaction commits: the watermark waits for it."""
+    await add(store, ["Leo sails."], [like(12)])
+    [late] = await add(store, ["leo sails"], [like(12)])
+    await store.sql.execute("DELETE FROM engram_vec.space_1 WHERE memory_id = $1", late)
+    slow = await asyncpg.connect(superuser_url)
+    writing = slow.transaction()
+    await writing.start()
+    await slow.execute(
+        "INSERT INTO engram_vec.space_1 (workspace, namespace, memory_id, version, embedding) "
+        "SELECT workspace, namespace, memory_id, version, embedding FROM ("
+        "SELECT m.workspace, m.namespace, m.id AS memory_id, m.version, v.embedding "
+        "FROM engram.memory m, engram_vec.space_1 v WHERE m.id = $1) x", late
+    )  # fmt: skip
+    await add(store, ["Mia rows."], [like(13)])
+    assert (await sweep(store))["merged"] == 0
+    await writing.commit()
+    await slow.close()
+    assert (await sweep(store))["merged"] == 1
+
+
+async def test_the_daily_sweep_begins_runs_only_where_something_is_new(store: Store) -> None:
+    await store.other_workspace()
+    await add(store, ["Ned fishes.", "ned fishes"], [like(14)] * 2)
+    await begin_due(store.service)
+    runs = await store.sql.fetch("SELECT id, workspace FROM engram.dedup_run")
+    assert [row["workspace"] for row in runs] == [store.workspace]
+    assert (await finish(store, str(runs[0]["id"])))["merged"] == 1
+    await begin_due(store.service)
+    assert len(await store.sql.fetch("SELECT 1 FROM engram.dedup_run")) == 1
+    assert await store.sql.fetchval("SELECT count(*) FROM engram.dedup_task") == 0

@@ -103,8 +103,9 @@ async def filled(store: Store) -> str:
             "engram.import_item": {"role": "'kept'"},
         }
         values = {
-            "uuid": "gen_random_uuid()", "uuid[]": "'{}'", "text": "'x'", "text[]": "'{}'", "jsonb": "'{}'",
-            "bytea": "''", "boolean": "false", "timestamp with time zone": "now()",
+            "uuid": "gen_random_uuid()", "uuid[]": "'{}'", "text": "'x'", "text[]": "'{}'",
+            "jsonb": "'{}'", "bytea": "''", "boolean": "false", "xid8": "'1'",
+            "timestamp with time zone": "now()",
         }  # fmt: skip
         row = []
         for column in columns:

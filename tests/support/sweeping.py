@@ -1,8 +1,8 @@
-"""A store to sweep: memories with vectors of a test's choice, and the curator's work step by step."""
+"""A store to sweep: memories with vectors of a test's choice, and the curator's work in steps."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,8 +38,6 @@ async def add(
     store: Store, contents: Sequence[str], vectors: Sequence[list[float]], **fields: Any
 ) -> list[UUID]:
     """Store memories as they are, without looking for repeats, each with a vector of its own."""
-    from datetime import UTC, datetime
-
     workspace = fields.pop("workspace", store.workspace)
     items = [
         arriving(

@@ -95,6 +95,7 @@ def test_command_types_name_their_kind():
         "engram.memory.create.v1": "create",
         "engram.memory.update.v1": "update",
         "engram.memory.delete.v1": "delete",
+        "engram.memory.put.v1": "put",
     }
 
 

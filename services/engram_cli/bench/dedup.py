@@ -1,6 +1,6 @@
 """``engram bench dedup``: the pairs of one namespace against an ideal product of its vectors.
 
-Only joins are measured: reading vectors from the database beside them belongs in `_Bench.run`.
+First joins alone, then with the reading of their vectors from PostgreSQL (`dedup_fetch`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from engram.errors import UnavailableError
+from engram_cli.bench import dedup_fetch
 from engram_cli.bench.dedup_child import Measured, Task
 from engram_cli.bench.dedup_vectors import Kind
 from engram_cli.bench.figures import Results, Target, is_quick, progress
@@ -92,6 +93,7 @@ class _Bench:
             await self._full(self._scale.isotropic, threshold, "isotropic")
         await self._copies(first)
         await self._namespaces(first)
+        await dedup_fetch.measure(self.results, self._scale.sizes[-1], self._scale.namespaces)
         self.results.checked(self._checked_rows, "rows", self._faults)
 
     async def _full(self, rows: int, threshold: float, kind: Kind = "texts") -> _Pass:

@@ -15,6 +15,7 @@ from engram_cli import output
 from engram_cli.options import AsJson
 
 if TYPE_CHECKING:
+    from engram.client.types import ImportOptions
     from engram.domain.memory import NewMemory
     from engram.importers.reading import Import
     from engram_cli.comparison import Comparison
@@ -41,16 +42,32 @@ def compare(
     namespace: Annotated[
         str | None, typer.Option(help="Where the import put everything, whatever the file says.")
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Import what is missing, change what is different."),
+    ] = False,
+    delete_extra: Annotated[
+        bool,
+        typer.Option("--delete-extra", help="With --repair: delete what the file does not have."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a file against the store; ends with 1 when anything differs."""
+    """Hold a file against the store; ends with 1 when anything differed."""
     from engram_cli.comparison import open_comparison
+
+    if delete_extra and not repair:
+        raise UsageError(
+            "usage", "--delete-extra deletes nothing without --repair.", cure="Add --repair."
+        )
 
     with output.progress(quiet=as_json) as bar, open_comparison() as comparison:
         faults, kind = _read_file(file, format_, namespace, comparison, lambda t: bar(t, 0, 0))
         _read_store(comparison, namespace, kind == "native", lambda t: bar(t, 0, 0))
         comparison.finish()
         report = _report(file, kind, comparison, faults)
+        if repair:
+            how = {"namespace": namespace, "format": format_, "delete_extra": delete_extra}
+            report["repaired"] = _repair(file, comparison, how, lambda t: bar(t, 0, 0))
     output.show(report, as_json=as_json, people=lambda: _show(report))
     if report["unreadable"] or any(report[name] for name in _KINDS):
         raise typer.Exit(_EXIT_DIFFERENCES)
@@ -146,10 +163,27 @@ def _report(file: Path, kind: str, comparison: Comparison, faults: Counter[str])
     }
 
 
+def _repair(file: Path, comparison: Comparison, how: dict[str, Any], show: Show) -> dict[str, int]:
+    import asyncio
+
+    from engram_cli.repairing import repair
+
+    show("repair")
+    options: ImportOptions = {"strategy": "merge"}
+    if how["namespace"] is not None:
+        options["namespace"] = how["namespace"]
+    return asyncio.run(
+        repair(comparison, file, options, how["format"], delete_extra=how["delete_extra"])
+    )
+
+
 def _show(report: dict[str, Any]) -> None:
     names = ("in_file", "in_store", "equal", *_KINDS, "repeated", "left_out", "unreadable")
     told = ", ".join(f"{report[name]:,} {name.replace('_', ' ')}" for name in names)
     output.line(f"{report['format']}: {told}")
+    if "repaired" in report:
+        done = ", ".join(f"{number:,} {what}" for what, number in report["repaired"].items())
+        output.line(f"repaired: {done}")
     rows = [[name, *(counts[kind] for kind in _KINDS)] for name, counts in _worst(report)]
     if rows:
         output.table(("namespace", *_KINDS), rows, empty="")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from engram.domain.dedup_decision import Thresholds
     from engram.domain.dedup_score import Score
     from engram.settings import Settings
+    from engram_cli.dedup_pairs import Pair
 
 _COLUMNS = ("label", "category", "pairs", "merged", "proposed", "conflicts", "wrong_survivors")
 
@@ -85,9 +87,12 @@ def calibrate(
 ) -> None:
     """Derive a space's thresholds from restatements, and store them with the space."""
     from engram.settings import load
+    from engram_cli.dedup_pairs import lines_of, read_pairs
+    from engram_cli.dedup_restatements import shipped
 
     settings = load()
-    cosines = asyncio.run(_restated(settings, file))
+    pairs = shipped() if file is None else list(read_pairs(lines_of(file)))
+    cosines = asyncio.run(_cosines(settings, pairs))
     found = _thresholds(cosines)
     stored = not dry_run and settings.database_url is not None
     if stored:
@@ -107,19 +112,9 @@ def calibrate(
     output.show(shown, as_json=as_json, people=people)
 
 
-async def _restated(settings: Settings, file: Path | None) -> list[float]:
-    from engram_cli.dedup_pairs import cosines_of, provider_of, read_pairs
-    from engram_cli.dedup_restatements import shipped
+async def _cosines(settings: Settings, pairs: Sequence[Pair]) -> list[float]:
+    from engram_cli.dedup_pairs import cosines_of, provider_of
 
-    if file is None:
-        pairs = shipped()
-    else:
-        try:
-            pairs = list(read_pairs(file.read_text("utf-8").splitlines()))
-        except (OSError, UnicodeDecodeError) as error:
-            from engram.errors import UsageError
-
-            raise UsageError("unreadable_file", f"{file} cannot be read.") from error
     provider = provider_of(settings)
     try:
         return await cosines_of(provider, pairs)
@@ -168,4 +163,4 @@ def _show(found: Score, shown: dict[str, Any]) -> None:
         "duplicates merged or proposed": found.reached,
         "distinct pairs proposed": found.proposed_distinct,
     }
-    output.table(("rate", "share"), [(name, rate) for name, rate in rates.items()], empty="")
+    output.table(("rate", "share"), list(rates.items()), empty="")

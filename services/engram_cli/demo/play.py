@@ -1,4 +1,4 @@
-"""What the demo shows: two exports moved in, three searches, one context block, and the times."""
+"""What the demo shows: two exports moved in, three searches, one context block, duplicates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any, Final
 
 from engram_cli import output
+from engram_cli.demo.duplicates import show_duplicates
 from engram_cli.import_run import ImportRun, Progress, totals
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ class Play:
             block = await self._client.context(TOPIC, max_tokens=160)
         output.line(f'\nA block for a system prompt about "{TOPIC}":', "bold")
         output.line(block["context"])
+        with self._timed("near-duplicates: dry run, run, undo"):
+            duplicates = await show_duplicates(self._client)
         return {
             "imports": reports,
             "searches": searches,
             "context": block,
+            "duplicates": duplicates,
             "seconds": self.spent_s,
         }
 

@@ -1,4 +1,4 @@
-"""What the old store's answers say: which memories a write touched, which rows a list holds. Pure."""
+"""What the old store's answers say: the memories a write touched, the rows of a list. Pure."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def told_by_add(answer: Any) -> Told:
     told: dict[str, list[str]] = {"touched": [], "gone": [], "pending": []}
     for entry in rows_of(answer):
         _tell(entry, told)
-    if isinstance(answer, Mapping) and not told["touched"] and not told["gone"]:
-        # SUCCEEDED may stand beside results; PENDING stands alone.
-        if _is_pending(answer) and not told["pending"]:
-            told["pending"].append(str(answer.get("event_id") or ""))
+    # SUCCEEDED may stand beside results; PENDING stands alone.
+    if isinstance(answer, Mapping) and not any(told.values()) and _is_pending(answer):
+        told["pending"].append(str(answer.get("event_id") or ""))
     return Told(*(tuple(dict.fromkeys(told[name])) for name in ("touched", "gone", "pending")))
 
 

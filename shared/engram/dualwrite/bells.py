@@ -1,4 +1,4 @@
-"""What waits to be mirrored: one bell for each memory, however often it was written meanwhile. Pure."""
+"""What waits to be mirrored: one bell a memory, however often it was written. Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Bell:
         event_id: of the work a scan waits for.
         gone: the old store said that it deleted the memory.
         absences: how often it was not there although the store said it stored it.
+        rereads: how often it was another when it was read again after it was published.
         numbers: the operations that rang; closed when it is mirrored.
         rung_at_s: monotonic time of the first of them.
         due_at_s: not before.
@@ -36,6 +37,7 @@ class Bell:
     event_id: str = ""
     gone: bool = False
     absences: int = 0
+    rereads: int = 0
     numbers: set[int] = field(default_factory=set)
     rung_at_s: float = 0.0
     due_at_s: float = 0.0
@@ -91,6 +93,8 @@ class Bells:
         """Count a bell of these operations as mirrored; return those that have none left."""
         closed = []
         for number in numbers:
+            if number not in self._open:
+                continue  # counted already, before something failed
             self._open[number] -= 1
             if not self._open[number]:
                 del self._open[number], self._rung_at_s[number]

@@ -68,9 +68,7 @@ class Journal:
         UsageError: another process has the directory, or it cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES
-    ) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes

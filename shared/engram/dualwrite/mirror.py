@@ -32,6 +32,8 @@ _TAKEN_LOOK_S: Final = 0.05
 # moment until it shows what it has stored, and a tombstone is for ever.
 _BELIEVE_ABSENT: Final = 5
 _LONGEST_IDLE_S: Final = 1.0
+_MOST_REREADS: Final = 3  # rows of which something changes at every reading end, too
+_REMEMBERED: Final = 1024
 
 Found = Row | None
 
@@ -142,6 +144,7 @@ class Mirror:
         publisher = await self._connected(batch)
         if publisher is None:
             return
+        await self._forget_done(publisher)
         free: list[Bell] = []
         for bell in batch:
             if bell.since is not None:
@@ -174,6 +177,11 @@ class Mirror:
                 return False
         self._under_way.pop(bell.key, None)
         return True
+
+    async def _forget_done(self, publisher: MirrorPublisher) -> None:
+        for key in list(self._under_way)[: max(0, len(self._under_way) - _REMEMBERED)]:
+            if not await self._is_free(publisher, Bell(key, {})):
+                return
 
     async def _publish(self, publisher: MirrorPublisher, bells: Sequence[Bell]) -> None:
         read = await asyncio.gather(*(self._look(bell) for bell in bells), return_exceptions=True)
@@ -239,7 +247,8 @@ class Mirror:
             return
         read = await asyncio.gather(*(self._look(bell) for bell in bells), return_exceptions=True)
         for (bell, row), found in zip(rows, read, strict=True):
-            if found == row:
+            bell.rereads += 1
+            if found == row or bell.rereads > _MOST_REREADS:
                 self._done([bell], "put")
             else:
                 self._later(bell, _TAKEN_LOOK_S)

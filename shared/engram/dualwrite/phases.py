@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal, cast, get_args
+from typing import Final, Literal, get_args
 
 from engram.errors import EngramError, UsageError
 
@@ -34,7 +34,7 @@ def as_phase(text: str) -> Phase:
             f"{text.strip()[:40]!r} is no phase of a move.",
             cure=f"Use one of {', '.join(PHASES)}.",
         )
-    return cast("Phase", named)
+    return named
 
 
 def from_file(path: str | os.PathLike[str]) -> PhaseSource:

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 from engram.domain.decay_settings import NAMES, Override, Rule, Rules
@@ -76,8 +75,7 @@ async def change_rule(
         await connection.execute(
             statement("decay", "save_rule"), workspace, namespace, is_prefix, *values, actor
         )
-    counts: dict[str, Any] = dict(changes)
-    entry = auditing.Entry(workspace, actor, "decay.changed", namespace or None, counts)
+    entry = auditing.Entry(workspace, actor, "decay.changed", namespace or None, dict(changes))
     await auditing.record(connection, entry)
     return await rules_of(connection, workspace)
 

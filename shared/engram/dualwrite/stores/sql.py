@@ -19,8 +19,9 @@ _COLUMNS: Final = ("id", "content", "user_id", "created_at", "updated_at")
 
 
 class SqlTable:
-    """The calls of an application, on a table with the columns
-    ``id, content, user_id, created_at, updated_at`` (texts and times).
+    """The calls of an application, on a table of texts.
+
+    Its columns are ``id, content, user_id, created_at, updated_at``.
 
     Args:
         connect: opens a connection; one for each call, closed afterwards.
