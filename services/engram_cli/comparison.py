@@ -109,7 +109,7 @@ class Comparison:
         found = self.counts()
         return bool(found["missing"] or found["different"])
 
-    def extra(self, most: int) -> Iterator[list[str]]:
+    def extra_ids(self, most: int) -> Iterator[list[str]]:
         """Yield the ids of what only the store has, up to ``most`` at a time."""
         rows = self._database.execute("SELECT id FROM finding WHERE kind = 'extra' ORDER BY rowid")
         while some := rows.fetchmany(most):

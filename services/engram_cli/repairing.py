@@ -50,7 +50,7 @@ async def repair(
             done["updated"] = report["updated"]
             done["failed"] = report["failed"]
         if delete_extra:
-            for names in comparison.extra(_AT_ONCE):
+            for names in comparison.extra_ids(_AT_ONCE):
                 done["deleted"] += await _delete(client, names)
     return done
 

@@ -169,6 +169,9 @@ class Vectors:
                 continue
             data, skip = data[skip:], 0
             whole = len(data) // kind.itemsize
+            if not whole:
+                rest = data
+                continue
             found = np.frombuffer(data, dtype=kind, count=whole)
             rest = data[whole * kind.itemsize :]
             if count + whole > len(columns[0]):
@@ -181,9 +184,9 @@ class Vectors:
     def by_place(self) -> Iterator[tuple[int, slice]]:
         """Yield the place of each namespace there is, and its rows."""
         places, starts = np.unique(self.places, return_index=True)
-        ends = [*starts[1:], len(self.places)]
+        ends = [*starts[1:].tolist(), len(self.places)][: len(places)]
         for place, start, end in zip(places.tolist(), starts.tolist(), ends, strict=True):
-            yield place, slice(start, int(end))
+            yield place, slice(start, end)
 
     def scopes(
         self, place: int, part: slice, after: int, thresholds: Thresholds

@@ -170,6 +170,16 @@ async def test_a_cap_on_the_number_ends_the_run_and_the_next_one_goes_on(store: 
     assert (await sweep(store))["merged"] == 2
 
 
+async def test_a_namespace_without_a_live_memory_is_done_with(store: Store) -> None:
+    ids = await add(store, ["Kay sings.", "kay sings"], [like(15)] * 2)
+    await store.sql.execute(
+        "UPDATE engram.memory SET expires_at = now() - interval '1 s' WHERE id = ANY ($1)", ids
+    )
+    run = await sweep(store)
+    assert (run["state"], run["merged"], run["counts"]["namespaces_done"]) == ("done", 0, 1)
+    assert (await sweep(store))["counts"]["namespaces"] == 0
+
+
 async def test_a_cancelled_run_merges_nothing_more(store: Store) -> None:
     ids = await add(store, ["Ida paints.", "ida paints"], [like(9)] * 2)
     run = await start(store)

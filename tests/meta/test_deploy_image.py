@@ -1,4 +1,4 @@
-"""deploy/docker: the image is clean by hadolint, runs as nobody, and installs locked packages only."""
+"""The image is clean by hadolint, runs as nobody, and installs locked packages only."""
 
 import re
 import tomllib

@@ -56,7 +56,7 @@ def loaded_by(*modules, allowed=ALLOWED):
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["engram.publisher", "engram.client"])
+@pytest.mark.parametrize("module", ["engram.publisher", "engram.client", "engram.dualwrite"])
 def test_it_can_be_imported_where_only_nats_and_httpx_are_installed(module):
     assert module in loaded_by(module)
 

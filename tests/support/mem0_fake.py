@@ -161,7 +161,7 @@ class Memory2(Memory):
         return {"message": "Memory updated successfully!"}
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """What a MemoryClient raises for a 404, as far as one can tell it by."""
 
     status_code = 404
@@ -192,7 +192,7 @@ class MemoryClient(Memory):
             return self._event(memory_id.split("/")[3])
         row = self.rows.get(memory_id)
         if row is None:
-            raise Missing
+            raise MissingError
         return row
 
     def get_all(self, options=None, **kwargs):
@@ -240,9 +240,7 @@ class AsyncMemory:
         return self._memory.get(memory_id)
 
     async def get_all(self, *, user_id=None, agent_id=None, run_id=None, filters=None, limit=100):
-        return self._memory.get_all(
-            user_id=user_id, agent_id=agent_id, run_id=run_id, limit=limit
-        )
+        return self._memory.get_all(user_id=user_id, agent_id=agent_id, run_id=run_id, limit=limit)
 
     async def search(self, query, *, user_id=None, agent_id=None, run_id=None, limit=100):
         return self._memory.search(

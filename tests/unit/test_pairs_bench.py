@@ -1,6 +1,7 @@
 """``engram bench dedup`` measures the join, and tells when a pair is missing."""
 
 import json
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from engram_cli.main import run
 def test_the_bench_prints_each_figure_with_its_floor(capsys, monkeypatch):
     small = dedup.Scale((300, 600), (0.9,), 300, 50, 200, 100, 10)
     monkeypatch.setattr(dedup, "_QUICK", small)
+    monkeypatch.setattr(dedup.dedup_fetch, "measure", AsyncMock())
     assert run(["bench", "dedup", "--quick", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     found = {line["figure"]: line for line in lines}

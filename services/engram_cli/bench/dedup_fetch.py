@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,9 +53,8 @@ async def measure(results: Results, rows: int, namespaces: int) -> None:
         rows: of the large namespace.
         namespaces: of 100 vectors each.
     """
-    with tempfile.TemporaryDirectory(prefix="engram-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = PostgresServer(Path(folder))
+    with _open_folder() as folder:
+        server = PostgresServer(folder)
         try:
             await server.start()
             async with _store(server) as bench:
@@ -63,6 +62,14 @@ async def measure(results: Results, rows: int, namespaces: int) -> None:
                 await bench.small(results, namespaces)
         finally:
             await server.stop()
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="engram-bench-") as folder:
+        # As root, PostgreSQL runs as another user, who has to get there.
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 @asynccontextmanager
@@ -126,6 +133,7 @@ class _Fetching:
         )  # fmt: skip
 
     async def _pass(self, batches: Sequence[Sequence[str]], rows: int, seq: int) -> _Taken:
+        await self._read(batches[0], _dropped)
         started = time.perf_counter()
         for names in batches:
             await self._read(names, _dropped)

@@ -7,7 +7,6 @@ of memories and never holds a text. A directory belongs to one process at a time
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import struct
@@ -198,6 +197,8 @@ def _locked(folder: Path) -> int:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise _unusable(folder, error) from error
+    import fcntl  # of Unix only: elsewhere the package can still be imported
+
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -105,6 +105,7 @@ class Mirror:
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._mirror())
+            self._loop.run_until_complete(_end_all())
         finally:
             self._loop.close()
 
@@ -316,3 +317,11 @@ class Mirror:
             closed = [one for bell in bells for one in self._bells.done(bell.numbers)]
         if closed:
             self._on_closed(closed)
+
+
+async def _end_all() -> None:
+    """End what a connection has left running in this loop."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
