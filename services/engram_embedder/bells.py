@@ -19,9 +19,9 @@ from engram_embedder.lane import LiveLane, ids_of
 log = structlog.get_logger(__name__)
 
 SERVICE = "embedder"
-# Each fetches one bell at a time and works on several. Fetching several at once is no gain: nats-py's
-# fetch then waits for the batch to fill, and under load bells that had arrived lay there until its
-# timeout of seconds. A subscriber for each bell would cost start-up half a second.
+# Each fetches one bell at a time and works on several. Fetching several at once is no gain: then
+# nats-py's fetch waits for the batch to fill, and under load bells that had arrived lay there until
+# its timeout of seconds. A subscriber for each bell would cost start-up half a second.
 _SUBSCRIBERS = 8
 _WORKERS = topology.BELLS_HELD // _SUBSCRIBERS
 _FETCH_TIMEOUT_S = 10.0

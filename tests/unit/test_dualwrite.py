@@ -1,5 +1,6 @@
 """The parts of the dual writer: journal, answers, phases, bells, and what a write may wait for."""
 
+import contextlib
 import threading
 import time
 import uuid
@@ -14,9 +15,11 @@ from engram.dualwrite.bells import Bell, Bells
 from engram.dualwrite.calls import write_of
 from engram.dualwrite.core import Options
 from engram.dualwrite.journal import Journal, decode, encode
+from engram.dualwrite.mirror import Mirror
 from engram.dualwrite.phases import PHASES, CurrentPhase, as_phase, mirrors
 from engram.dualwrite.shadow import overlap
-from engram.errors import BusyError, UsageError
+from engram.dualwrite.stats import Ledger
+from engram.errors import BusyError, InvalidError, UsageError
 from tests.support.mem0_fake import Memory, MissingError
 from tests.support.wait import eventually
 
@@ -135,6 +138,7 @@ def test_a_missing_memory_is_told_from_a_store_that_fails():
     assert means_gone(caused)
     assert not means_gone(ValueError("not found"))
     assert not means_gone(TimeoutError())
+    assert not means_gone(FileNotFoundError())
 
 
 def test_rows_that_do_not_say_when_they_were_written_count_as_new():
@@ -297,6 +301,100 @@ def test_the_journal_holds_no_text(tmp_path):
     writer.add("the secret of alice", user_id="u", metadata={"secret": "word"})
     writer.close(0)
     assert b"secret" not in b"".join(path.read_bytes() for path in tmp_path.glob("*.log"))
+
+
+class Stream:
+    """A publisher whose commands are done when the test says so."""
+
+    def __init__(self):
+        self.put_rows, self.deleted, self.done, self.before_answer = [], [], True, None
+
+    async def connect(self):
+        pass
+
+    async def close(self):
+        pass
+
+    async def taken(self, event_id):
+        return self.done
+
+    async def put(self, rows, *, format_name, event_id):
+        self.put_rows += [(row["id"], row["memory"]) for row in rows]
+        if self.before_answer:
+            self.before_answer()
+        return [event_id]
+
+    async def delete_named(self, source, names, *, event_id):
+        self.deleted += names
+        return [event_id]
+
+
+@contextlib.contextmanager
+def mirroring(memory, stream, **options):
+    closed = []
+    mirror = Mirror(
+        Mem0Store(memory), Ledger(), lambda: stream, closed.extend, lambda *_: None, **options
+    )
+    try:
+        yield mirror, closed
+    finally:
+        mirror.stop()
+
+
+async def test_the_next_state_of_a_memory_waits_until_the_one_before_is_done(tmp_path):
+    memory, stream = Memory(), Stream()
+    one, other = [memory.add(text, user_id="u")["results"][0]["id"] for text in ("a", "b")]
+    stream.done = False
+    with mirroring(memory, stream) as (mirror, closed):
+        mirror.ring([Bell(one, {}, numbers={1})])
+        await eventually(lambda: closed == [1])
+        memory.update(one, "changed")
+        mirror.ring([Bell(one, {}, numbers={2}), Bell(other, {}, numbers={3})])
+        await eventually(lambda: closed == [1, 3])  # another memory does not wait
+        assert stream.put_rows == [(one, "a"), (other, "b")]
+        stream.done = True
+        await eventually(lambda: closed == [1, 3, 2])
+        assert stream.put_rows[-1] == (one, "changed")
+
+
+async def test_what_another_process_changed_while_it_was_published_is_published_again():
+    memory, stream = Memory(), Stream()
+    one = memory.add("a", user_id="u")["results"][0]["id"]
+    later = iter(["theirs"])
+    stream.before_answer = lambda: [memory.update(one, text) for text in later]
+    with mirroring(memory, stream) as (mirror, closed):
+        mirror.ring([Bell(one, {}, numbers={1})])
+        await eventually(lambda: closed == [1])
+    assert stream.put_rows == [(one, "a"), (one, "theirs")]
+
+
+async def test_what_was_stored_and_is_not_shown_yet_is_not_taken_for_deleted(monkeypatch):
+    monkeypatch.setattr("engram.dualwrite.bells._WAITS_S", (0.01,))
+    memory, stream = Memory(), Stream()
+    one = memory.add("a", user_id="u")["results"][0]["id"]
+    real, blind = memory.get, iter(range(3))
+    memory.get = lambda named: real(named) if next(blind, None) is None else None
+    with mirroring(memory, stream) as (mirror, closed):
+        mirror.ring([Bell(one, {}, numbers={1}), Bell("gone", {}, numbers={2})])
+        await eventually(lambda: sorted(closed) == [1, 2])
+    assert stream.put_rows == [(one, "a")]
+    assert stream.deleted == ["gone"]
+
+
+async def test_a_row_that_engram_cannot_take_stops_nobody_else():
+    class Picky(Stream):
+        async def put(self, rows, *, format_name, event_id):
+            if any(row["memory"] == "bad" for row in rows):
+                raise InvalidError("not_json", "no")
+            return await super().put(rows, format_name=format_name, event_id=event_id)
+
+    memory, stream = Memory(), Picky()
+    ids = [memory.add(text, user_id="u")["results"][0]["id"] for text in ("a", "bad", "c")]
+    with mirroring(memory, stream) as (mirror, closed):
+        mirror.ring([Bell(one, {}, numbers={n}) for n, one in enumerate(ids)])
+        await eventually(lambda: sorted(closed) == [0, 1, 2])
+        assert mirror._ledger.snapshot("", 0, 0, 0, 0).diverged == {"refused": 1}
+    assert [text for _, text in stream.put_rows] == ["a", "c"]
 
 
 class Edge:

@@ -1,3 +1,5 @@
+"""Secrets given as files: read once, without their last line break, and refused aloud."""
+
 import pytest
 
 from engram.errors import UsageError

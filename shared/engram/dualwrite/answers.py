@@ -90,7 +90,8 @@ def means_gone(error: BaseException) -> bool:
         if status is not None:
             return status in _MISSING_STATUS
         if "notfound" in type(seen).__name__.lower():
-            return True
+            # A file or a module that is not there says nothing about a memory.
+            return not isinstance(seen, OSError | ImportError)
         seen = seen.__cause__ or seen.__context__
     return False
 
