@@ -159,9 +159,11 @@ def decode_puts(command: Command, data: Any) -> None:
     named = dict(data) if isinstance(data, dict) and "memories" in data else {"memories": [data]}
     format_name = named.pop("format", "native")
     rows = _items(named)
-    reading = read(io.BytesIO(orjson.dumps(rows)), format=str(format_name))
+    found_rows = list(read(io.BytesIO(orjson.dumps(rows)), format=str(format_name)))
+    if len(found_rows) != len(rows):
+        raise _malformed("A row of a put is one memory; some of these hold several, or none.")
     arrives = arrive(command.workspace, Options(strategy="merge"), Plan())
-    for row, found in zip(rows, reading, strict=True):
+    for row, found in zip(rows, found_rows, strict=True):
         arrived = arrives(found)
         if isinstance(arrived, Fault):
             kept = {"format": format_name, "memories": [row]}

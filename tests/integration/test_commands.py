@@ -319,6 +319,58 @@ async def test_a_failure_nobody_foresaw_is_put_aside_in_the_end(
     ]
 
 
+async def test_a_put_stores_what_is_new_and_changes_what_is_known(
+    store: Store, jetstream: JetStreamContext
+) -> None:
+    row = {"id": "m1", "memory": "likes tea", "user_id": "a", "hash": "9f"}
+    for text in ("likes tea", "likes mate", "likes mate"):
+        data = {"format": "mem0", "memories": [{**row, "memory": text}]}
+        await publish(store, jetstream, command("put", data))
+        await eventually(lambda: drained(jetstream))
+    named = {"source": "mem0", "external_id": "m1"}
+    [found] = (await store.client.get("/v1/memories", params=named)).json()["items"]
+    assert (found["content"], found["namespace"], found["version"]) == ("likes mate", "user:a", 2)
+    await publish(store, jetstream, command("delete", {**named, "remember": True}))
+    late = {"format": "mem0", "memories": [row]}
+    await publish(store, jetstream, command("put", late))
+    await eventually(lambda: drained(jetstream))
+    assert await store.count("deleted") == 1
+    assert await letters(store) == []
+
+
+async def test_rows_of_a_put_that_cannot_be_read_are_put_aside(
+    store: Store, jetstream: JetStreamContext
+) -> None:
+    good = {"id": "1", "memory": "good"}
+    await publish(
+        store,
+        jetstream,
+        command("put", {"format": "nonsense", "memories": [good]}),
+        command("put", {"format": "mem0", "memories": [good, {"id": "2"}]}),
+        command("put", {"format": "zep", "memories": [{"facts": ["a", "b"]}]}),
+        command("put", {"format": "mem0", "memories": [good], "more": 1}),
+    )
+    await eventually(lambda: drained(jetstream))
+    found = await letters(store)
+    assert [code for _, code, *_ in found] == [
+        "unknown_format", "invalid_memory", "bad_command", "bad_command"
+    ]  # fmt: skip
+    assert json.loads(found[1][3])["data"] == {"format": "mem0", "memories": [{"id": "2"}]}
+    assert await store.count("active") == 1
+
+
+async def test_a_delete_of_an_unknown_name_is_remembered_if_it_asks_for_it(
+    store: Store, jetstream: JetStreamContext
+) -> None:
+    named = {"source": "mem0", "external_id": "m1"}
+    for _ in range(2):
+        await publish(store, jetstream, command("delete", {**named, "remember": True}))
+    await eventually(lambda: drained(jetstream))
+    report = await store.import_([{"id": "m1", "memory": "late"}], format="mem0")
+    assert (report["imported"], report["skipped"]) == (0, 1)
+    assert await letters(store) == []
+
+
 async def test_many_commands_at_once_lose_none(store: Store, jetstream: JetStreamContext) -> None:
     sent = {f"fact {n}" for n in range(300)}
     await asyncio.gather(

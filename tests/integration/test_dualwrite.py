@@ -82,7 +82,9 @@ async def test_what_the_old_store_made_of_a_message_is_mirrored_not_what_was_sai
         said = [{"role": "user", "content": "likes tea and owns a cat"}]
         answer = await blocking(writer.add, said, user_id="alice", metadata={"from": "chat"})
         assert [entry["memory"] for entry in answer["results"]] == ["likes tea", "owns a cat"]
+        await follows(store, memory)
         await blocking(writer.add, "no longer likes tea but likes mate", user_id="alice")
+        await follows(store, memory)
         await blocking(writer.add, "forget owns a cat", user_id="alice")
         await follows(store, memory)
         assert {text for text, _ in (await live(store)).values()} == {"likes mate"}
@@ -140,6 +142,8 @@ async def test_no_write_is_lost_when_nats_is_killed_and_comes_back(
                 await blocking(writer.update, one, data=f"changed {one}")
             for one in ids[10:15]:
                 await blocking(writer.delete, one)
+            # Longer than the publisher itself goes on trying.
+            await eventually(lambda: writer.stats().retries > 0, timeout_s=20)
             assert writer.stats().pending > 0
             await nats_server.restart()
             await follows(store, memory, timeout_s=40)

@@ -19,7 +19,7 @@ from engram.dualwrite.mirror import Mirror
 from engram.dualwrite.phases import PHASES, CurrentPhase, as_phase, mirrors
 from engram.dualwrite.shadow import overlap
 from engram.dualwrite.stats import Ledger
-from engram.errors import BusyError, InvalidError, UsageError
+from engram.errors import BusyError, InvalidError, UnavailableError, UsageError
 from tests.support.mem0_fake import Memory, MissingError
 from tests.support.wait import eventually
 
@@ -315,16 +315,16 @@ class Stream:
     async def close(self):
         pass
 
-    async def taken(self, event_id):
+    async def taken(self, event_id):  # noqa: ARG002 - as the real one
         return self.done
 
-    async def put(self, rows, *, format_name, event_id):
+    async def put(self, rows, *, format_name, event_id):  # noqa: ARG002 - as the real one
         self.put_rows += [(row["id"], row["memory"]) for row in rows]
         if self.before_answer:
             self.before_answer()
         return [event_id]
 
-    async def delete_named(self, source, names, *, event_id):
+    async def delete_named(self, source, names, *, event_id):  # noqa: ARG002 - as the real one
         self.deleted += names
         return [event_id]
 
@@ -379,6 +379,25 @@ async def test_what_was_stored_and_is_not_shown_yet_is_not_taken_for_deleted(mon
         await eventually(lambda: sorted(closed) == [1, 2])
     assert stream.put_rows == [(one, "a")]
     assert stream.deleted == ["gone"]
+
+
+async def test_what_could_not_be_published_is_published_later_and_is_open_until_then(monkeypatch):
+    monkeypatch.setattr("engram.dualwrite.bells._WAITS_S", (0.01,))
+    away = iter(range(3))
+
+    class Away(Stream):
+        async def put(self, rows, **named):
+            if next(away, None) is not None:
+                assert closed == []
+                raise UnavailableError("no_acknowledgement", "away")
+            return await super().put(rows, **named)
+
+    memory, stream = Memory(), Away()
+    one = memory.add("a", user_id="u")["results"][0]["id"]
+    with mirroring(memory, stream) as (mirror, closed):
+        mirror.ring([Bell(one, {}, numbers={1})])
+        await eventually(lambda: closed == [1])
+    assert stream.put_rows == [(one, "a")]
 
 
 async def test_a_row_that_engram_cannot_take_stops_nobody_else():
