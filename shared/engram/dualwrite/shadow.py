@@ -63,8 +63,8 @@ class Shadow:
         self._workers.submit(self._compare, query, dict(arguments), old, primary_s)
 
     def close(self) -> None:
-        """End; comparisons that wait are given up."""
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        """End without waiting: nobody needs a comparison that is still under way."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     def _compare(
         self, query: str, arguments: dict[str, Any], old: list[dict[str, Any]], primary_s: float
