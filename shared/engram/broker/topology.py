@@ -51,8 +51,8 @@ STREAMS: tuple[StreamConfig, ...] = (INGEST, MEMORY)
 
 # A worker heartbeats (in_progress) well within this, so only a dead one's messages come again.
 ACK_WAIT_S = 15.0
-# Bells that one worker holds at once: more than a workspace's live share, or bells of one memory each
-# could never show that it is above it; and what one worker can have under way at a slow provider.
+# Bells that one worker holds at once: more than a workspace's live share, or bells of one memory
+# each could never show that it is above it; and what it can have under way at a slow provider.
 BELLS_HELD = 256
 # Room for sixteen workers.
 MAX_ACK_PENDING = 16 * BELLS_HELD
