@@ -280,8 +280,11 @@ def test_a_directory_larger_than_any_archive_needs_is_never_read() -> None:
     )
 
 
+# Named, because an archive holds the time it was made, and a test's name must not.
 @pytest.mark.parametrize(
-    "data", [BACKUP[:-30], BACKUP[:40], b"PK\x03\x04\0", tarred(("a.json", OK))[:600]]
+    "data",
+    [BACKUP[:-30], BACKUP[:40], b"PK\x03\x04\0", tarred(("a.json", OK))[:600]],
+    ids=["without its directory", "its beginning", "its signature", "half a tar"],
 )
 def test_an_archive_that_is_cut_off_is_refused(data: bytes) -> None:
     assert isinstance(refused(data), MalformedError)
