@@ -10,14 +10,15 @@ import structlog
 from engram.domain.indexing import (
     EXACT_ROWS,
     RETIRE_GRACE_S,
-    TAIL_ROWS,
+    Build,
     Range,
     Size,
+    longest_tail,
     plan_build,
     unwanted,
     wanted_scopes,
 )
-from engram.storage import indexes
+from engram.storage import bulk, indexes
 from engram.storage.connection import Connection, Pool
 
 log = structlog.get_logger(__name__)
@@ -122,29 +123,32 @@ async def _renew(
     await indexes.retire(connection, space, [item.name for item in gone])
     report.retired += len(gone)
     built, failed = report.built, report.failed
+    loading = (await bulk.waiting(connection, space))[0] > 0
     for size in wanted:
         own = [item for item in ranges if item.scope == size.scope]
-        await _build_next(connection, space, dimensions, size, own, report)
+        build = await _next_build(connection, space, size, own, loading=loading)
+        if build is not None:
+            await _build(connection, space, dimensions, build, report)
     if report.failed > failed:
         seen.count_after_s[space] = time.monotonic() + _FAILURE_PAUSE_S
-    # After a build the sizes are old: the next sweep looks again, even if nothing is written.
-    elif changes is not None and report.built == built:
+    # After a build the sizes are old, and after a load there is more to build: the next sweep looks
+    # again, even if nothing is written.
+    elif changes is not None and report.built == built and not loading:
         seen.changes[space] = changes
 
 
-async def _build_next(
-    connection: Connection,
-    space: int,
-    dimensions: int,
-    size: Size,
-    ranges: list[Range],
-    report: IndexReport,
-) -> None:
+async def _next_build(
+    connection: Connection, space: int, size: Size, ranges: list[Range], *, loading: bool
+) -> Build | None:
     covered = max((item.high for item in ranges), default=0)
-    tail = await indexes.tail_rows(connection, space, size.scope, after=covered, at_most=TAIL_ROWS)
-    build = plan_build(size, ranges, tail)
-    if build is None:
-        return
+    at_most = longest_tail(loading=loading)
+    tail = await indexes.tail_rows(connection, space, size.scope, after=covered, at_most=at_most)
+    return plan_build(size, ranges, tail, loading=loading)
+
+
+async def _build(
+    connection: Connection, space: int, dimensions: int, build: Build, report: IndexReport
+) -> None:
     try:
         name = await indexes.build(connection, space, build, dimensions)
     except (asyncpg.PostgresError, TimeoutError) as error:

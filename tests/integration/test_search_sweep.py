@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from engram.domain import indexing
+from engram.storage import bulk
 from engram.storage.indexes import all_indexes, ready_indexes
 from engram.storage.search import Question
 from engram_curator import indexing as duty
@@ -20,8 +21,8 @@ TAIL = 200
 
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing, "TAIL_ROWS", TAIL)
     for module in (indexing, duty):
-        monkeypatch.setattr(module, "TAIL_ROWS", TAIL)
         monkeypatch.setattr(module, "EXACT_ROWS", 50)
 
 
@@ -192,3 +193,14 @@ async def test_an_unchanged_table_is_not_counted_again(world: World) -> None:
 
     await eventually(settled, timeout_s=20)
     assert seen.changes
+
+
+async def test_an_index_waits_for_the_end_of_a_load(world: World) -> None:
+    workspace = await world.workspace()
+    ids = await world.add(workspace, "global", clustered(TAIL + 1, DIMENSIONS, 1))
+    seen, spaces = Seen(), {world.space: DIMENSIONS}
+    await bulk.add(world.worker, world.space, [(workspace, ids[:1])])
+    assert (await sweep_indexes(world.worker, spaces, seen)).built == 0
+    await world.worker.execute("DELETE FROM engram.bulk_batch")
+    seen.count_after_s.clear()
+    assert (await sweep_indexes(world.worker, spaces, seen)).built == 1

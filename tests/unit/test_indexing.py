@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from engram.domain.indexing import (
     EXACT_ROWS,
+    LOADING_TAIL_ROWS,
     MAX_RANGES,
     MAX_SCOPES,
     TAIL_ROWS,
@@ -74,6 +75,14 @@ def test_a_bulk_of_rows_becomes_one_range_at_once() -> None:
 def test_nothing_is_built_while_the_tail_is_short() -> None:
     ranges = [Range("a", WHOLE, 0, 50_000, 50_000)]
     assert plan_build(Size(WHOLE, 60_000, 60_000), ranges, 10_000) is None
+
+
+def test_a_load_is_indexed_after_it_or_where_the_tail_would_grow_too_long() -> None:
+    ranges = [Range("a", WHOLE, 0, 50_000, 50_000)]
+    size = Size(WHOLE, 10**6, 10**6)
+    assert plan_build(size, ranges, TAIL_ROWS, loading=True) is None
+    assert plan_build(size, [], LOADING_TAIL_ROWS, loading=True) is not None
+    assert plan_build(size, ranges, TAIL_ROWS) is not None
 
 
 def test_ranges_whose_rows_have_gone_are_built_anew_as_one() -> None:

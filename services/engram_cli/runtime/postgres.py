@@ -203,7 +203,7 @@ class PostgresServer:
             raise
 
     def _spec(self, cluster: Cluster) -> ChildSpec:
-        settings = {**_SETTINGS, **_memory_settings(), "port": str(self.port)}
+        settings = {**_SETTINGS, **_build_settings(), "port": str(self.port)}
         settings |= dict(_EPHEMERAL) if self._ephemeral else {}
         settings |= self._settings
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
@@ -264,16 +264,18 @@ def _prepare(data_dir: Path) -> tuple[Path, Account | None]:
     return data, account
 
 
-def _memory_settings() -> dict[str, str]:
-    """Return what small shared memory (a container's 64 MB) asks for.
+def _build_settings() -> dict[str, str]:
+    """Return how many helpers an index build may have.
 
-    A parallel index build puts maintenance_work_mem into /dev/shm and fails where it is small.
+    With its own process that is at most half of the cores: searches and writes go on meanwhile. And
+    none where shared memory is small (a container's 64 MB), where a parallel build fails.
     """
     try:
         free = shutil.disk_usage("/dev/shm").free  # noqa: S108 - asked for its size, not written
     except OSError:
-        return {}
-    return {} if free >= _MIN_SHM_BYTES else {"max_parallel_maintenance_workers": "0"}
+        free = _MIN_SHM_BYTES
+    helpers = min(2, max(0, (os.cpu_count() or 1) // 2 - 1)) if free >= _MIN_SHM_BYTES else 0
+    return {"max_parallel_maintenance_workers": str(helpers)}
 
 
 def _start_failed(server: PostgresServer, child: Child) -> EngramError:

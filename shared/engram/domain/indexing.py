@@ -16,6 +16,9 @@ from uuid import UUID
 EXACT_ROWS: Final = 5_000
 # An un-indexed tail of this many rows is worth a build.
 TAIL_ROWS: Final = 20_000
+# While the bulk lane loads, a tail may grow this long: a build takes a core from everybody, and one
+# index built after the load costs a quarter of those that would be merged on the way.
+LOADING_TAIL_ROWS: Final = 100_000
 # Ranges holding this many times the rows that live are built anew; above the error of estimates.
 STALE_TIMES: Final = 3
 # Ranges a search touches at most.
@@ -110,7 +113,14 @@ def _wanted(size: Size, totals: dict[UUID, int], indexed: bool) -> bool:
     return share < (DOMINANT_SHARE_LEAVE if indexed else DOMINANT_SHARE)
 
 
-def plan_build(size: Size, ranges: Sequence[Range], tail_rows: int) -> Build | None:
+def longest_tail(*, loading: bool) -> int:
+    """Return from how many rows on a tail is worth a build now."""
+    return LOADING_TAIL_ROWS if loading else TAIL_ROWS
+
+
+def plan_build(
+    size: Size, ranges: Sequence[Range], tail_rows: int, *, loading: bool = False
+) -> Build | None:
     """Return the next index a scope needs, or None.
 
     The tail becomes a range. It takes in the youngest ranges that are less than twice as large as
@@ -121,12 +131,14 @@ def plan_build(size: Size, ranges: Sequence[Range], tail_rows: int) -> Build | N
     Args:
         size: of the scope, which is wanted.
         ranges: its ready ranges, in any order.
-        tail_rows: rows with a ``seq`` above all ranges; counting may stop at `TAIL_ROWS`.
+        tail_rows: rows with a ``seq`` above all ranges; counting may stop at `longest_tail`.
+        loading: the bulk lane has work for this space.
     """
+    longest = longest_tail(loading=loading)
     kept = sorted(ranges, key=lambda item: item.high)
     covered = sum(item.rows for item in kept)
     stale = covered > STALE_TIMES * size.rows
-    if tail_rows < TAIL_ROWS and not stale and (kept or size.rows <= TAIL_ROWS):
+    if tail_rows < longest and not stale and (kept or size.rows <= longest):
         return None
     absorbed: list[Range] = []
     rows = max(tail_rows, size.rows - covered)
