@@ -11,7 +11,7 @@ STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Further arguments of pytest: make test ARGS="-k search"
 ARGS ?=
-BENCHES := e2e freshness import search rss provider
+BENCHES := e2e freshness import search rss provider migrate
 SMOKE := build/wheel
 
 .PHONY: help
@@ -39,6 +39,10 @@ $(STAMP): requirements/dev.txt requirements/model.txt pyproject.toml
 demo: setup ## Show the main job on real servers: import, embed, search
 	@$(BIN)/engram demo
 
+.PHONY: demo-migrate
+demo-migrate: setup ## Show a change of the embedding model under writes and reads, as a timeline
+	@$(BIN)/engram demo --migrate
+
 .PHONY: test
 test: setup ## Run the tests against real PostgreSQL and NATS (ARGS="-k word" for some)
 	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
@@ -46,6 +50,13 @@ test: setup ## Run the tests against real PostgreSQL and NATS (ARGS="-k word" fo
 .PHONY: test-chaos
 test-chaos: setup ## Run the long fault tests at their full counts
 	@$(BIN)/pytest -m chaos --timeout 3600 $(ARGS)
+
+.PHONY: test-ops
+test-ops: setup ## Run a real Prometheus and promtool against a real engram (apt install prometheus)
+	@missing=0; for tool in prometheus promtool; do command -v $$tool >/dev/null || { missing=1; \
+	  echo "make test-ops needs $$tool, which is not here. On Debian and Ubuntu: apt install prometheus" >&2; }; \
+	done; exit $$missing
+	@$(BIN)/pytest tests/ops -m ops -n 2 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: check-fast test wheel ## Everything that must hold: check-fast, test, wheel
@@ -75,6 +86,16 @@ wheel: setup ## Build the wheel and run the demo from it, in an environment of i
 bench: setup ## Run every benchmark in its quick form
 	@for name in $(BENCHES); do $(BIN)/engram bench $$name --quick; done
 
+.PHONY: soak
+soak: setup ## Write steadily for 30 minutes and see that nothing is lost or grows (ARGS="--minutes 5")
+	@$(BIN)/engram bench soak $(ARGS)
+
+.PHONY: check-capacity
+check-capacity: setup ## Measure what a memory takes and hold docs/scaling.md against it
+	@mkdir -p build
+	@$(BIN)/engram bench capacity --json > build/capacity.jsonl
+	@$(BIN)/python -m tests.support.capacity_page build/capacity.jsonl
+
 .PHONY: format
 format: setup ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff format .
@@ -85,6 +106,10 @@ openapi: setup ## Write openapi.json again from the routes
 	@$(BIN)/python -c 'import json; from engram_ingest.app import build_app; \
 	  print(json.dumps(build_app().openapi(), indent=2, ensure_ascii=False))' > openapi.json.new
 	@mv openapi.json.new openapi.json
+
+.PHONY: dashboards
+dashboards: setup ## Write deploy/grafana/dashboards again from deploy/grafana/source
+	@$(BIN)/python -m deploy.grafana.source.write
 
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes \
   --allow-unsafe --strip-extras --no-emit-options --no-emit-index-url \
@@ -99,6 +124,8 @@ lock: setup ## Resolve pyproject.toml again into the locked requirements (on Pyt
 	  --output-file requirements/worker.txt pyproject.toml
 	@$(COMPILE) --extra voyage --constraint requirements/dev.txt \
 	  --output-file requirements/voyage.txt pyproject.toml
+	@$(COMPILE) --extra otel --constraint requirements/dev.txt \
+	  --output-file requirements/otel.txt pyproject.toml
 	@$(COMPILE) --all-build-deps --only-build-deps --constraint requirements/dev.txt \
 	  --output-file requirements/build.txt pyproject.toml
 

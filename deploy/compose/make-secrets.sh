@@ -35,7 +35,7 @@ keep() {
   chmod 444 "$1"
 }
 
-for role in database postgres nats grafana bootstrap ingest embedder curator publisher; do
+for role in database postgres nats grafana bootstrap ingest embedder curator migrator publisher; do
   random | keep "${role}_password"
 done
 
@@ -44,7 +44,7 @@ printf 'postgresql://engram:%s@postgres:5432/engram' "$database" | keep database
 printf 'nats://engram:%s@nats:4222' "$(cat nats_password)" | keep nats_url
 printf 'ENGRAM_PASSWORD: "%s"\n' "$(cat nats_password)" | keep nats_passwords
 
-for role in bootstrap ingest embedder curator; do
+for role in bootstrap ingest embedder curator migrator; do
   printf 'tls://%s:%s@nats:4222' "$role" "$(cat "${role}_password")" | keep "nats_url_$role"
 done
 
@@ -54,7 +54,7 @@ if [ -n "$workspace" ] || [ ! -s publisher_workspace ]; then
   printf %s "${workspace:-00000000-0000-0000-0000-000000000000}" >publisher_workspace
 fi
 {
-  for role in bootstrap ingest embedder curator publisher; do
+  for role in bootstrap ingest embedder curator migrator publisher; do
     name=$(printf %s "$role" | tr '[:lower:]' '[:upper:]')
     printf '%s_PASSWORD: "%s"\n' "$name" "$(cat "${role}_password")"
   done

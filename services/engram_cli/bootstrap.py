@@ -90,6 +90,11 @@ async def _prepare_broker(nats_url: str, settings: Settings) -> None:
     broker = await connect(nats_url, "bootstrap")
     try:
         # Streams only: the durables of spaces are made by whoever starts with that space.
-        await reconcile(broker.jetstream(), [], replicas=settings.replicas)
+        await reconcile(
+            broker.jetstream(),
+            [],
+            replicas=settings.replicas,
+            max_bytes=settings.stream_max_bytes,
+        )
     finally:
         await broker.close()

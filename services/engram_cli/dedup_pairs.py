@@ -56,29 +56,11 @@ async def cosines_of(provider: Provider, pairs: Sequence[Pair]) -> list[float]:
     Raises:
         UnavailableError: the provider cannot embed them.
     """
-    import numpy as np
-
-    texts = list(dict.fromkeys(text for _, a, b in pairs for text in (a, b)))
-    vectors = [
-        vector
-        for start in range(0, len(texts), provider.limits.max_inputs)
-        for vector in await _embedded(provider, texts[start : start + provider.limits.max_inputs])
-    ]
-    # Halves, as in the store: what is judged here is what the sweep would see.
-    row_of = {text: row for row, text in enumerate(texts)}
-    stored = np.asarray(vectors, dtype=np.float16).astype(np.float64)
-    a = stored[[row_of[one] for _, one, _ in pairs]]
-    b = stored[[row_of[other] for _, _, other in pairs]]
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return [float(x) for x in np.clip(np.einsum("ij,ij->i", a, b) / lengths, -1.0, 1.0)]
-
-
-async def _embedded(provider: Provider, texts: Sequence[str]) -> Any:
+    from engram.embedding import cosines
     from engram.embedding.provider import ProviderError
 
     try:
-        return (await provider.embed(texts, "document")).vectors
+        return await cosines.cosines_of(provider, [(a, b) for _, a, b in pairs])
     except ProviderError as error:
         raise UnavailableError(
             "provider_failed",

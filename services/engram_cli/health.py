@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-_TIMEOUT_S: Final = 3.0
+if TYPE_CHECKING:
+    import httpx
+
+# Readiness asks servers that may be slow to answer, for up to 2.5 s.
+_TIMEOUT_S: Final = 4.0
 _POSTGRES_PORT: Final = 5432
 _NATS_PORT: Final = 4222
 # SSLRequest: every PostgreSQL answers it with one byte, before any authentication.
@@ -14,14 +18,25 @@ _SSL_REQUEST: Final = bytes.fromhex("0000000804d2162f")
 
 
 def readiness(ops_url: str) -> dict[str, Any]:
-    """Return what ``/readyz`` says: ``ready``, and ``detail`` for a person."""
+    """Return what ``/readyz`` says: ``ready``, ``detail`` for a person, and its ``findings``."""
     import httpx
 
     try:
         answer = httpx.get(f"{ops_url}/readyz", timeout=_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return {"ready": False, "detail": f"{ops_url} cannot be reached ({type(error).__name__})"}
-    return {"ready": answer.is_success, "detail": f"{ops_url}/readyz answers {answer.status_code}"}
+        detail = f"{ops_url} cannot be reached ({type(error).__name__})"
+        return {"ready": False, "detail": detail, "findings": []}
+    detail = f"{ops_url}/readyz answers {answer.status_code}"
+    return {"ready": answer.is_success, "detail": detail, "findings": _findings(answer)}
+
+
+def _findings(answer: httpx.Response) -> list[dict[str, str]]:
+    """Return what a service says is wrong; another program may listen there."""
+    try:
+        found = answer.json().get("findings", [])
+        return [one for one in found if one["check"] and one["detail"] and one["cure"]]
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return []
 
 
 def postgres_fault(url: str) -> str:

@@ -33,6 +33,8 @@ COMMAND_MODULES: Final = (
     "engram_cli.commands.merges",
     "engram_cli.commands.decay",
     "engram_cli.commands.schedule",
+    "engram_cli.commands.migrate",
+    "engram_cli.commands.spaces",
     "engram_cli.commands.demo",
     "engram_cli.commands.bench",
 )

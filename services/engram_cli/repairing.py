@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engram.errors import NotFoundError
+from engram_cli.input_files import open_input
 
 if TYPE_CHECKING:
     from engram.client.types import ImportOptions
@@ -44,7 +46,8 @@ async def repair(
     async with AsyncClient(target.url, target.api_key, 120.0) as client:
         if comparison.needs_import():
             run = ImportRun(client, options, format_, on_progress=lambda _: None)
-            with file.open("rb") as stream:
+            with contextlib.ExitStack() as stack:
+                stream = open_input(file, stack)
                 report = await run.run([(file.name, stream)], wait=False)
             done["imported"] = report["imported"] + report["superseded"]
             done["updated"] = report["updated"]

@@ -19,6 +19,7 @@ SERVICES: Final[Mapping[str, str]] = {
     "ingest": "engram_ingest.service:run",
     "embedder": "engram_embedder.service:run",
     "curator": "engram_curator.service:run",
+    "migrator": "engram_migrator.service:run",
 }
 
 ServiceMain = Callable[[Any], Awaitable[None]]

@@ -48,7 +48,6 @@ async def look_at_clock(service: Service, watch: Watch) -> datetime:
     async with service.pool.acquire() as connection:
         clock, set_by_s = await decay_clock.look(connection, watch.seen_at, elapsed_s)
     watch.seen_at, watch.steady_s = clock.seen_at, _steady_s()
-    metrics.DECAY_WITHHELD.set(clock.withheld_s)
     if set_by_s:
         direction = "forwards" if set_by_s > 0 else "backwards"
         metrics.DECAY_CLOCK_SET.labels(direction).inc()

@@ -12,16 +12,17 @@ from uuid import UUID, uuid4
 import structlog
 
 from engram import metrics
-from engram.domain.dedup_decision import Thresholds
-from engram.domain.dedup_thresholds import default_thresholds, mark
+from engram.domain.dedup_thresholds import mark
 from engram.domain.guard import RULE_VERSION
+from engram.errors import UnavailableError
 from engram.serving.process import Service
 from engram.storage import dedup_runs, deduplicating
-from engram.storage.connection import UNREACHABLE, Connection
+from engram.storage.connection import UNREACHABLE
 from engram.storage.contention import until_won
 from engram.storage.dedup_runs import Run
 from engram.storage.deduplicating import Claim, Task
 from engram_curator.dedup_batch import Batch
+from engram_curator.dedup_calibration import calibrate_entered
 from engram_curator.dedup_process import Comparer
 
 log = structlog.get_logger(__name__)
@@ -39,9 +40,11 @@ _ABOUT_ROWS: Final = 20_000
 
 async def begin_due(service: Service) -> None:
     """Begin a run in every workspace that has a namespace nobody has compared since it changed."""
+    await service.spaces.refresh()
+    await calibrate_entered(service, patience_s=0.0)
     for space in service.spaces.active:
         async with service.pool.acquire() as connection:
-            marked = mark(space, await thresholds_of(connection, space))
+            marked = mark(space, await deduplicating.thresholds_of(connection, space))
             workspaces = await deduplicating.dirty_workspaces(connection, space, marked)
         for workspace in workspaces:
             await _begin(service, workspace)
@@ -60,12 +63,6 @@ async def _begin(service: Service, workspace: UUID) -> None:
 
     run = await until_won(attempt)
     log.info("dedup run begun", workspace=str(workspace), run=str(run.id))
-
-
-async def thresholds_of(connection: Connection, space: int) -> Thresholds:
-    """Return the thresholds of a space: calibrated ones, or those it starts with."""
-    _, stored = await deduplicating.stored_thresholds(connection, space)
-    return stored or default_thresholds()
 
 
 async def work(service: Service, lease: timedelta = TASK_LEASE) -> None:
@@ -87,7 +84,7 @@ async def _looked(
     """Do a batch if there is one; a run that fails again and again is ended."""
     try:
         return await work_once(service, comparer, lease)
-    except UNREACHABLE as error:
+    except (*UNREACHABLE, UnavailableError) as error:
         log.warning("dedup waits", error=type(error).__name__)
     except BatchFailedError as failure:
         cause = failure.__cause__ or failure
@@ -159,9 +156,19 @@ class _Worker:
             return await dedup_runs.show(connection, self.workspace, self.run_id)
 
     async def _plan(self, run: Run) -> bool:
+        """Write down what is to be compared, each namespace in the space that it reads now."""
+        async with self.service.pool.acquire() as connection:
+            if await deduplicating.is_planned(connection, self.workspace, self.run_id):
+                return False
+        await calibrate_entered(self.service)
+        return await until_won(lambda: self._planned(run))
+
+    async def _planned(self, run: Run) -> bool:
+        # A space may have come or gone since it was last looked for.
+        await self.service.spaces.refresh()
         async with self.service.pool.acquire() as connection, connection.transaction():
             marks = {
-                space: mark(space, await thresholds_of(connection, space))
+                space: mark(space, await deduplicating.thresholds_of(connection, space))
                 for space in self.service.spaces.active
             }
             planned = await deduplicating.plan(

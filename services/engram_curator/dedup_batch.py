@@ -13,7 +13,7 @@ import structlog
 
 from engram import metrics
 from engram.domain.dedup_decision import Thresholds
-from engram.domain.dedup_thresholds import default_thresholds, mark
+from engram.domain.dedup_thresholds import mark
 from engram.serving.process import Service
 from engram.storage import dedup_runs, deduplicating, findings, merging
 from engram.storage.connection import Connection
@@ -54,23 +54,38 @@ class Batch:
             ComparisonFailedError: the comparing process died or failed.
         """
         settled = await self._seqs_are_settled()
-        thresholds = await self._thresholds(tasks[0].space)
-        fresh = [task for task in tasks if task.merges is None]
+        async with self.service.pool.acquire() as connection:
+            thresholds = await deduplicating.thresholds_of(connection, tasks[0].space)
+        there = await self._where_read(tasks)
+        fresh = [task for task in tasks if task.merges is None and task.namespace in there]
         plans = await self._compared(fresh, thresholds) if fresh else {}
         for task in tasks:
             plan = plans.get(task.namespace)
             merges = task.merges if task.merges is not None else plan["merges"] if plan else []
             marked = mark(task.space, thresholds) if settled else None
             try:
-                if not await self._carry_out(task, plan, merges, marked):
+                if task.namespace not in there:
+                    goes_on = await self._moved(task, {})
+                else:
+                    goes_on = await self._carry_out(task, plan, merges, marked)
+                if not goes_on:
                     return
             except _TakenError:
                 log.info("dedup namespace taken by another", run=str(self.run_of.id))
 
-    async def _thresholds(self, space: int) -> Thresholds:
+    async def _where_read(self, tasks: Sequence[Task]) -> set[str]:
+        """Return the namespaces that still read the space for which they were planned."""
+        names, space = [task.namespace for task in tasks], tasks[0].space
         async with self.service.pool.acquire() as connection:
-            _, stored = await deduplicating.stored_thresholds(connection, space)
-        return stored or default_thresholds()
+            there = await deduplicating.reading(connection, self.who.workspace, names, space)
+        if there and space not in self.service.spaces.dimensions:
+            await self.service.spaces.refresh()
+        return there
+
+    async def _moved(self, task: Task, counts: Json) -> bool:
+        """Close a namespace that reads another space by now: it is dirty there, and waits."""
+        log.info("dedup namespace moved", run=str(self.run_of.id), space=task.space)
+        return await self._close(task, {**counts, "namespaces_moved": 1}, None)
 
     async def _seqs_are_settled(self) -> bool:
         """Wait a little for writers from before the plan; without it all is compared again."""
@@ -92,7 +107,7 @@ class Batch:
                 "dimensions": self.service.spaces.dimensions[space],
                 "rows": sum(task.rows for task in tasks),
                 "compared": [task.compared_seq for task in tasks],
-                "thresholds": [thresholds.merge, thresholds.propose],
+                "thresholds": [thresholds.merge, thresholds.propose, thresholds.may_merge],
             }
         )
         names = [task.namespace for task in tasks]
@@ -136,15 +151,30 @@ class Batch:
         if self.run_of.options.get("dry_run"):
             return await self._preview(task, plan, merges, counts)
         if plan:
-            counts |= await self._record(task, plan, merges)
+            found = await self._record(task, plan, merges)
+            if found is None:
+                return await self._moved(task, counts)
+            counts |= found
+        return await self._merged(task, merges, counts, marked)
+
+    async def _merged(
+        self, task: Task, merges: list[Json], counts: Json, marked: str | None
+    ) -> bool:
+        """Merge some groups at a time, and close the namespace; False when the run has ended."""
         for start, end in _slices(merges):
-            outcomes = await self._apply(merges[start:end])
+            outcomes = await self._apply(task, merges[start:end])
+            left = {one.left for one in outcomes}
             for one in outcomes:
                 if one.left:
                     counts[f"left_{one.left}"] = counts.get(f"left_{one.left}", 0) + 1
-            if any(one.left in ("capped", "stopped") for one in outcomes):
+            if left & {"capped", "stopped"}:
                 await self._stopped(outcomes)
                 return False
+            if "moved" in left:
+                return await self._moved(task, counts)
+            if left != {None}:
+                # What else was to merge with something that has changed is looked at once more.
+                marked = None
         return await self._close(task, counts, marked)
 
     def _is_too_much(self, merges: Sequence[Json], memories: int) -> bool:
@@ -164,13 +194,19 @@ class Batch:
             )
         return await self._close(task, counts, None)
 
-    async def _record(self, task: Task, plan: Json, merges: list[Json]) -> Json:
-        """Keep proposals, conflicts and what is to merge, in one transaction."""
-        cause = self.run_of.cause()
+    async def _record(self, task: Task, plan: Json, merges: list[Json]) -> Json | None:
+        """Keep proposals, conflicts and what is to merge, in one transaction.
 
-        async def attempt() -> Json:
+        Returns:
+            How many are new; None when the namespace reads another space by now.
+        """
+        cause, where = self.run_of.cause(), (self.who.workspace, [task.namespace], task.space)
+
+        async def attempt() -> Json | None:
             now = datetime.now(UTC)
             async with self.service.pool.acquire() as connection, connection.transaction():
+                if not await deduplicating.reading(connection, *where):
+                    return None
                 proposed = [_finding(one) for one in plan["proposals"]]
                 contrary = [_finding(one) for one in plan["conflicts"]]
                 found = {
@@ -186,14 +222,13 @@ class Batch:
 
         return await until_won(attempt)
 
-    async def _apply(self, merges: Sequence[Json]) -> list[Applied]:
+    async def _apply(self, task: Task, merges: Sequence[Json]) -> list[Applied]:
         groups = [_group(merge) for merge in merges]
+        cause = self.run_of.cause(space=task.space)
 
         async def attempt() -> list[Applied]:
             async with self.service.pool.acquire() as connection, connection.transaction():
-                return await merging.apply_groups(
-                    connection, self.run_of.cause(), groups, datetime.now(UTC)
-                )
+                return await merging.apply_groups(connection, cause, groups, datetime.now(UTC))
 
         outcomes = await until_won(attempt)
         self.service.relay.wake()

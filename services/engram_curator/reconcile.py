@@ -9,7 +9,7 @@ import structlog
 
 from engram import metrics
 from engram.serving.process import Service
-from engram.storage import reconciling
+from engram.storage import migration_leases, reconciling
 from engram.storage.connection import CONTENDED, Connection
 from engram.storage.reconciling import KINDS, Difference
 
@@ -88,7 +88,9 @@ async def _space(service: Service, space: int, looked: Looked) -> _Pass:
         mark = looked.marks.pop(space, _Mark())
         newest = await reconciling.newest_seq(connection, space)
         skip = mark.begin(newest, time.monotonic())
-        async with reconciling.differing(connection, space, dimensions, skip) as pages:
+        filling = await migration_leases.filling(connection)
+        scope = service.spaces.workspaces(space), space in filling
+        async with reconciling.differing(connection, space, dimensions, skip, *scope) as pages:
             async for page in pages:
                 outcome.note(page)
                 await _repair(connection, space, dimensions, page, outcome)

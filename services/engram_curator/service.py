@@ -7,12 +7,14 @@ from functools import partial
 
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
+from engram.storage import migration_leases
 from engram_curator.decay import Watch, decay, decay_on_request, see_clock
 from engram_curator.dedup import begin_due, work
 from engram_curator.expiry import expire
 from engram_curator.indexing import Seen, sweep_indexes
 from engram_curator.reconcile import Looked, reconcile
 from engram_curator.schedule import Duty, run_schedule
+from engram_curator.stock import export
 
 
 def duties() -> dict[str, Duty]:
@@ -23,7 +25,12 @@ def duties() -> dict[str, Duty]:
         await reconcile(service, looked)
 
     async def index(service: Service) -> None:
-        await sweep_indexes(service.pool, service.spaces.dimensions, seen)
+        async with service.pool.acquire() as connection:
+            loading = await migration_leases.loading(connection)
+        # An index that grows with a load costs four times what one built after it does, and sizes
+        # counted in a space that is half full are no sizes.
+        spaces = {k: v for k, v in service.spaces.dimensions.items() if k not in loading}
+        await sweep_indexes(service.pool, spaces, seen)
 
     return {
         "reconcile": Duty(timedelta(minutes=5), hold_against),
@@ -47,5 +54,5 @@ async def run(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def _duties(service: Service) -> AsyncIterator[None]:
-    async with background(run_schedule(service, duties()), work(service)):
+    async with background(run_schedule(service, duties()), work(service), export(service)):
         yield

@@ -9,7 +9,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 
-from engram import events, metrics
+from engram import events, metrics, tracing
 from engram.broker import topology
 from engram.broker.connection import inbox_of
 from engram.errors import MalformedError
@@ -81,8 +81,11 @@ async def answer(message: NatsMessage, lane: LiveLane, label: str) -> None:
         await message.reject()
         return
     try:
-        async with _heartbeat(message):
-            embedded = await lane.embed(ids_of(event.workspace, event.items))
+        follows = [tracing.checked(event.traceparent)]
+        with tracing.span("bell", follows=follows, memories=len(event.items)):
+            trace = tracing.exemplar()
+            async with _heartbeat(message):
+                embedded = await lane.embed(ids_of(event.workspace, event.items))
     except Exception as error:  # noqa: BLE001 - it must come again
         log.warning("bell comes again", error=type(error).__name__)
         await message.nack(delay=_COME_AGAIN_S)
@@ -91,7 +94,7 @@ async def answer(message: NatsMessage, lane: LiveLane, label: str) -> None:
     if not embedded:
         return
     rung_at = message.raw_message.metadata.timestamp.timestamp()
-    metrics.FRESHNESS.labels(label, "live").observe(max(0.0, time.time() - rung_at))
+    metrics.FRESHNESS.labels(label, "live").observe(max(0.0, time.time() - rung_at), trace)
 
 
 @contextlib.asynccontextmanager

@@ -23,7 +23,6 @@ log = structlog.get_logger(__name__)
 _LEASE = timedelta(seconds=60)
 _EXTEND_S = 20.0
 _LOOK_S = 1.0
-_WATCH_S = 5.0
 _COME_AGAIN = timedelta(seconds=2)
 _LOCAL_BATCHES = 2
 _REMOTE_BATCHES = 8
@@ -121,10 +120,12 @@ class Bulk:
 
     async def _answer(self, claimed: Claim) -> None:
         try:
-            await self._embedding.embed_ids(claimed.memories, "bulk")
+            failed = await self._embedding.embed_ids(claimed.memories, "bulk")
             async with self._pool.acquire() as connection:
                 await bulk.finish(connection, claimed.batches)
             waited_s = (datetime.now(UTC) - claimed.rung_at).total_seconds()
+            if failed:
+                return
             metrics.FRESHNESS.labels(self._embedding.label, "bulk").observe(max(0.0, waited_s))
         except Exception as error:  # noqa: BLE001 - the queue still has them: they come again
             log.warning("bulk comes again", error=type(error).__name__)
@@ -152,14 +153,3 @@ def _batches(ids: Sequence[MemoryId]) -> list[tuple[UUID, list[UUID]]]:
         for workspace, memories in owned.items()
         for start in range(0, len(memories), MAX_BATCH)
     ]
-
-
-async def watch(service: Service, embedding: Embedding) -> None:
-    """Keep the gauges of the queue until cancelled."""
-    while True:
-        with contextlib.suppress(*UNREACHABLE):
-            async with service.pool.acquire() as connection:
-                memories, oldest_s = await bulk.waiting(connection, embedding.space)
-            metrics.BULK_WAITING.labels(embedding.label).set(memories)
-            metrics.BULK_AGE.labels(embedding.label).set(oldest_s)
-        await asyncio.sleep(_WATCH_S)

@@ -1,13 +1,17 @@
 """Retries: memories whose next attempt is due are claimed in Postgres every second."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
+from engram import metrics
 from engram.serving.process import Service
 from engram.storage import vectors
 from engram.storage.connection import UNREACHABLE
+from engram.storage.vectors import Text
 from engram_embedder.embedding import MAX_BATCH, Embedding
 
 log = structlog.get_logger(__name__)
@@ -50,5 +54,14 @@ class Retries:
             texts, self._last, claimed = await vectors.due(
                 connection, self._embedding.space, self._last, MAX_BATCH
             )
-        await self._embedding.embed_texts(texts, "bulk")
+        failed = await self._embedding.embed_texts(texts, "bulk")
+        self._observe([text for text in texts if (text.workspace, text.id) not in failed])
         return claimed
+
+    def _observe(self, embedded: Sequence[Text]) -> None:
+        """Count how late they are: from the first failure, which comes a moment after the event."""
+        freshness = metrics.FRESHNESS.labels(self._embedding.label, "retry")
+        now = datetime.now(UTC)
+        for text in embedded:
+            if text.first_at is not None:
+                freshness.observe(max(0.0, (now - text.first_at).total_seconds()))

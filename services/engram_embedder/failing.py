@@ -21,6 +21,9 @@ class Failing:
         space: id of the space.
         provider: probed with a known-good text, to tell a bad text from a bad provider.
         gate: of the provider and model; it knows whether they are down.
+
+    Attributes:
+        recorded: texts written down as failures so far.
     """
 
     def __init__(self, service: Service, space: int, provider: Provider, gate: Gate) -> None:
@@ -29,6 +32,7 @@ class Failing:
         self._provider = provider
         self._gate = gate
         self._label = service.spaces.key(space)
+        self.recorded = 0
 
     @property
     def paused(self) -> bool:
@@ -103,6 +107,7 @@ class Failing:
     async def _record(self, failures: Sequence[Failure]) -> None:
         async with self._service.pool.acquire() as connection, connection.transaction():
             await record_failures(connection, failures, self._space)
+        self.recorded += len(failures)
 
 
 def _by_attempts(texts: Sequence[Text]) -> dict[int, list[Text]]:

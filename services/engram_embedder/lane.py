@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from engram import tracing
 from engram.domain.lanes import spills
 from engram.domain.linger import Arrivals
 from engram.storage.vectors import MemoryId
@@ -21,7 +22,8 @@ _REMOTE_BATCHES = 8
 @dataclass(slots=True)
 class _Bell:
     ids: Sequence[MemoryId]
-    safe: "asyncio.Future[None]"
+    safe: "asyncio.Future[bool]"
+    traceparent: str = ""
 
 
 class LiveLane:
@@ -46,28 +48,31 @@ class LiveLane:
         """Return when every one of these memories is safe in Postgres.
 
         Returns:
-            True when each has its vector or its failure, False when they wait in the bulk lane.
+            True when each has its vector. False when some wait, as failures or in the bulk lane,
+            or none of them belongs in the space.
         """
+        ids = [one for one in ids if self._embedding.wants(one[0])]
+        if not ids:
+            return False
         workspaces = Counter(workspace for workspace, _ in ids)
         if any(spills(self._held[w], count, self._share) for w, count in workspaces.items()):
             await self._bulk.take_over(ids)
             return False
         self._held.update(workspaces)
         try:
-            await self._ring(ids)
+            return await self._ring(ids)
         finally:
             self._held.subtract(workspaces)
             for workspace in workspaces:
                 if not self._held[workspace]:
                     del self._held[workspace]
-        return True
 
-    async def _ring(self, ids: Sequence[MemoryId]) -> None:
-        bell = _Bell(ids, asyncio.get_running_loop().create_future())
+    async def _ring(self, ids: Sequence[MemoryId]) -> bool:
+        bell = _Bell(ids, asyncio.get_running_loop().create_future(), tracing.current())
         self._queue.append(bell)
         self._arrivals = self._arrivals.seen(time.monotonic())
         self._arrived.set()
-        await bell.safe
+        return await bell.safe
 
     async def run(self) -> None:
         """Work until cancelled; batches in flight are finished first."""
@@ -111,8 +116,9 @@ class LiveLane:
     async def _answer(self, bells: list[_Bell]) -> None:
         try:
             ids = [memory_id for bell in bells for memory_id in bell.ids]
-            if ids:
-                await self._embedding.embed_ids(ids, "live")
+            follows = (bell.traceparent for bell in bells)
+            with tracing.span("embed batch", follows=follows, memories=len(ids)):
+                failed = await self._embedding.embed_ids(ids, "live") if ids else set()
         except Exception as error:  # noqa: BLE001 - each bell's own handler reports it
             for bell in bells:
                 if not bell.safe.done():
@@ -120,7 +126,7 @@ class LiveLane:
         else:
             for bell in bells:
                 if not bell.safe.done():
-                    bell.safe.set_result(None)
+                    bell.safe.set_result(failed.isdisjoint(bell.ids))
 
 
 def ids_of(workspace: str, items: Iterable[tuple[str, int]]) -> list[MemoryId]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engram import tracing
 from engram.domain.lanes import Lane
 from engram.domain.vectors import Matrix
 from engram.embedding.provider import Embedded, Provider, ProviderError
@@ -41,7 +42,8 @@ async def embed(
     """
     contents = list(dict.fromkeys(text.content for text in texts))
     try:
-        embedded = await gate.embed(provider, contents, lane)
+        with tracing.span("provider", model=provider.spec.model, texts=len(contents)):
+            embedded = await gate.embed(provider, contents, lane)
     except ProviderError as error:
         return None, [Bad(list(texts), error)]
     return _split(texts, contents, embedded)

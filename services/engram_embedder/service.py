@@ -10,7 +10,7 @@ from engram.errors import EngramError
 from engram.serving.process import Service, background, run_service
 from engram.settings import Settings
 from engram_embedder.bells import ringing
-from engram_embedder.bulk import Bulk, watch
+from engram_embedder.bulk import Bulk
 from engram_embedder.due import Retries
 from engram_embedder.embedding import Embedding
 from engram_embedder.gate import Gates
@@ -48,6 +48,8 @@ class _Lanes:
         self._service = service
         self._gates = Gates()
         self._running: dict[int, contextlib.AsyncExitStack] = {}
+        # The model each lane was started with.
+        self._models: dict[int, int] = {}
 
     async def run(self) -> None:
         while True:
@@ -55,16 +57,19 @@ class _Lanes:
             await self.adjust()
 
     async def adjust(self) -> None:
-        """Start lanes of new spaces and stop those of retired ones."""
-        active = self._service.spaces.active
-        for space in [space for space in self._running if space not in active]:
-            await self._running.pop(space).aclose()
+        """Start lanes of new spaces, stop those of retired ones, and follow a change of model."""
+        spaces = self._service.spaces
+        active = spaces.active
+        for space in list(self._running):
+            if space not in active or spaces.model_number(space) != self._models[space]:
+                await self._running.pop(space).aclose()
         for space in active:
             if space not in self._running:
                 await self._start(space)
 
     async def _start(self, space: int) -> None:
         service, label = self._service, self._service.spaces.key(space)
+        model = service.spaces.model_number(space)
         try:
             provider = service.spaces.provider(space)
         except EngramError as error:
@@ -76,12 +81,13 @@ class _Lanes:
         bulk = Bulk(service, embedding)
         live = LiveLane(embedding, bulk, service.settings.live_share)
         stack = contextlib.AsyncExitStack()
-        duties = (bulk.run(), Retries(service, embedding).run(), watch(service, embedding))
+        duties = (bulk.run(), Retries(service, embedding).run())
         await stack.enter_async_context(background(live.run(), *duties))
         nats_url = service.settings.require_nats()
         await stack.enter_async_context(ringing(nats_url, space, live, label))
         self._running[space] = stack
-        log.info("lane started", space=label)
+        self._models[space] = model
+        log.info("lane started", space=label, model=provider.spec.model)
 
     async def close(self) -> None:
         for stack in self._running.values():

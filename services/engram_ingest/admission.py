@@ -93,15 +93,13 @@ class Admission:
     async def sample(self, pool: Pool) -> None:
         """Measure the outbox once."""
         async with pool.acquire() as connection:
-            self._outbox, oldest_s = await outbox.depth(connection, self._outbox_limit)
+            self._outbox = await outbox.depth(connection, self._outbox_limit)
             if self._outbox < max(1, self._outbox_limit // _IMPORT_SHARE):
                 self._room.set()
             else:
                 self._room.clear()
             deep = self._outbox >= self._outbox_limit // _WORKSPACE_SHARE
             self._outbox_by_workspace = await outbox.depth_by_workspace(connection) if deep else {}
-        metrics.OUTBOX_LINES.set(self._outbox)
-        metrics.OUTBOX_AGE.set(oldest_s)
 
 
 def _busy(reason: str, who: str, retry_after_s: float) -> BusyError:

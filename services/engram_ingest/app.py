@@ -7,7 +7,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
-from engram import metrics
+from engram import metrics, tracing
 from engram_ingest import (
     audit,
     dead_letters,
@@ -19,11 +19,14 @@ from engram_ingest import (
     memories,
     merges,
     merges_runs,
+    migrations,
+    migrations_asking,
     problems,
     proposals,
     proposals_conflicts,
     schedules,
     searches,
+    space_models,
     workspace,
 )
 from engram_ingest.bodies import PATIENCE_S
@@ -73,6 +76,9 @@ def build_app(
         dedup_start,
         proposals,
         proposals_conflicts,
+        space_models,
+        migrations,
+        migrations_asking,
     ):
         app.include_router(module.router)
     app.middleware("http")(_measured)
@@ -83,9 +89,19 @@ async def _measured(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
     started = time.perf_counter()
-    response = await call_next(request)
-    # The route's pattern, never the path: an id in a label would be a series each.
-    route = getattr(request.scope.get("route"), "path", "none")
+    caused = tracing.checked(request.headers.get(tracing.HEADER))
+    with tracing.span("request", follows=[caused], method=request.method):
+        response = await call_next(request)
+        tracing.note(route=_route(request), status=response.status_code)
+        trace = tracing.exemplar()
     status = f"{response.status_code // 100}xx"
-    metrics.REQUEST_SECONDS.labels(route, status).observe(time.perf_counter() - started)
+    metrics.REQUEST_SECONDS.labels(_route(request), status).observe(
+        time.perf_counter() - started, trace
+    )
+    request.app.state.doors.runner.pace.note(_route(request))
     return response
+
+
+def _route(request: Request) -> str:
+    # The route's pattern, never the path: an id in a label would be a series each.
+    return str(getattr(request.scope.get("route"), "path", "none"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from engram import metrics
+from engram import metrics, tracing
 from engram.errors import EngramError, UnavailableError
 from engram.storage.connection import Pool
 from engram.storage.idempotency import Answer
@@ -23,6 +23,7 @@ _LOOPS = 2
 class _Waiting:
     write: Write
     answer: "asyncio.Future[Answer]"
+    traceparent: str = ""
 
 
 class Committer:
@@ -50,7 +51,7 @@ class Committer:
         weight = max(1, len(write.items))
         self._admission.enter(write.workspace, weight)
         try:
-            waiting = _Waiting(write, asyncio.get_running_loop().create_future())
+            waiting = _Waiting(write, asyncio.get_running_loop().create_future(), tracing.current())
             self._queue.append(waiting)
             self._arrived.set()
             return await waiting.answer
@@ -95,9 +96,12 @@ class Committer:
     async def _commit(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
         try:
-            answers = await write_batch(
-                self._pool, [waiting.write for waiting in batch], datetime.now(UTC)
-            )
+            with tracing.span(
+                "commit", follows=(waiting.traceparent for waiting in batch), requests=len(batch)
+            ):
+                answers = await write_batch(
+                    self._pool, [waiting.write for waiting in batch], datetime.now(UTC)
+                )
         except EngramError as error:
             answers = [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - a surprise fails its requests, not the loop

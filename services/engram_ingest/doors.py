@@ -103,13 +103,25 @@ class Doors:
                     workspace,
                     memory_id,
                     if_version=if_version,
-                    spaces=self.service.spaces.all,
                     actor=actor,
                     now=datetime.now(UTC),
                 )
 
         await until_won(attempt)
         self.service.relay.wake()
+
+    async def shown(self, workspace: UUID, memory_id: UUID) -> records.Record:
+        """Return one record, read again when its space was released meanwhile.
+
+        Raises:
+            NotFoundError: unknown, deleted, or of another workspace.
+        """
+
+        async def attempt() -> records.Record:
+            async with about(self.pool, [workspace]) as connection:
+                return await self.record(connection, workspace, memory_id)
+
+        return await until_won(attempt)
 
     async def record(
         self, connection: Connection, workspace: UUID, memory_id: UUID
@@ -154,11 +166,14 @@ class Doors:
         """Wait until these memories have vectors, at most 30 s; whether they have."""
         deadline = asyncio.get_running_loop().time() + _WAIT_S
         pause = _FIRST_LOOK_S
-        while True:
+
+        async def left() -> int:
             async with about(self.pool, [workspace]) as connection:
-                space = await read_space(connection, workspace, None)
-                if not await records.not_embedded(connection, workspace, ids, space):
-                    return True
+                return await records.not_embedded(connection, workspace, ids)
+
+        while True:
+            if not await until_won(left):
+                return True
             if asyncio.get_running_loop().time() > deadline:
                 return False
             await asyncio.sleep(pause)

@@ -20,8 +20,9 @@ from engram.domain.memory import invalid
 from engram.errors import EngramError, Fault, UnavailableError
 from engram.exporters.shape import Section, Shape
 from engram.exporters.shapes import SHAPES, by_name
-from engram.storage import auditing, exporting
+from engram.storage import auditing, exporting, records
 from engram.storage.connection import about
+from engram.storage.contention import until_won
 from engram.storage.exporting import Row, Selection
 from engram.storage.spaces import read_space
 from engram_ingest import schemas
@@ -120,12 +121,18 @@ class _Export:
         raise AssertionError  # pragma: no cover - the last try returns or raises
 
     async def _read(self, selection: Selection, after: UUID) -> list[Row]:
+        return await until_won(lambda: self._read_once(selection, after))
+
+    async def _read_once(self, selection: Selection, after: UUID) -> list[Row]:
         async with about(self.doors.pool, [selection.workspace]) as connection:
             rows = await exporting.page(connection, selection, after, _PAGE)
             if not self.embedded:
                 return rows
             space = await read_space(connection, selection.workspace, selection.namespace)
-            return await exporting.with_embedded(connection, selection.workspace, rows, space)
+            told = await exporting.with_embedded(connection, selection.workspace, rows, space)
+            if selection.namespace is None:
+                await records.as_read(connection, selection.workspace, told, space)
+            return told
 
     async def _audit(self, action: str) -> None:
         counts = {"memories": self.memories, "bytes": self.sent_bytes}

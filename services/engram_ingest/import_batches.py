@@ -13,6 +13,7 @@ from engram_ingest.import_body import BodyFile, buffered
 from engram_ingest.import_options import Options
 
 MAX_ITEMS = 1_000
+# Of content and metadata: what a batch takes in memory, at both ends of the pipe, is bounded too.
 _MAX_CHARACTERS = 2_000_000
 
 
@@ -41,8 +42,23 @@ class Batch:
             self.refused.append((found, item))
         else:
             self.taken.append((found, item))
-            self.characters += len(item.memory.content)
+            self.characters += _size(item)
         self.after = found.index + 1
+
+    def split(self, count: int) -> tuple["Batch", "Batch"]:
+        """Return the first ``count`` items and the rest, which is not empty.
+
+        How far the body was read is told with the rest alone: the first part begins in it.
+        """
+        indexes = sorted(found.index for found, _ in (*self.taken, *self.refused))
+        border = indexes[count]
+        first = Batch(after=border)
+        rest = Batch(after=self.after, read_bytes=self.read_bytes, characters=self.characters)
+        for taken in self.taken:
+            (first if taken[0].index < border else rest).taken.append(taken)
+        for refused in self.refused:
+            (first if refused[0].index < border else rest).refused.append(refused)
+        return first, rest
 
     @property
     def full(self) -> bool:
@@ -139,6 +155,12 @@ class Reader:
     def _marked(self, batch: Batch) -> Batch:
         batch.read_bytes = min(self._file.tell(), self._file.body_bytes)
         return batch
+
+
+def _size(item: Arriving) -> int:
+    # Roughly, but never much too little: what lies deeper in metadata is counted by its text only.
+    memory = item.memory
+    return len(memory.content) + (len(str(memory.metadata)) if memory.metadata else 0)
 
 
 def _too_many(most: int) -> TooLargeError:

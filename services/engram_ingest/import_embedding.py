@@ -5,6 +5,7 @@ from uuid import UUID
 
 from engram.storage import importing
 from engram.storage.connection import Pool, about
+from engram.storage.contention import until_won
 from engram.storage.importing import Job
 from engram.storage.spaces import read_space
 
@@ -28,9 +29,13 @@ class Embedding:
         started = time.monotonic()
         if started < until:
             return found
-        async with about(pool, [job.workspace]) as connection:
-            space = await read_space(connection, job.workspace, None)
-            found = await importing.embedded(connection, job, space)
+
+        async def counted() -> tuple[int, int]:
+            async with about(pool, [job.workspace]) as connection:
+                space = await read_space(connection, job.workspace, None)
+                return await importing.embedded(connection, job, space)
+
+        found = await until_won(counted)
         spent_s = time.monotonic() - started
         if len(self._found) >= _REMEMBERED:
             self._found.clear()

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, BinaryIO
 from uuid import UUID
@@ -137,6 +138,8 @@ def _memory(values: list[Any]) -> NewMemory:
     return NewMemory(*values)
 
 
+# Most items of a batch arrive at one moment, and a column of one object is written once.
+@lru_cache(maxsize=64)
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -13,11 +15,12 @@ from engram.storage import importing
 from engram.storage.connection import UNREACHABLE, Pool, about
 from engram.storage.importing import Job, LeaseLostError
 from engram_ingest.admission import Admission
-from engram_ingest.import_batches import Task
+from engram_ingest.import_batches import Batch, Task
 from engram_ingest.import_body import StoppedError
 from engram_ingest.import_cleanup import sweep
 from engram_ingest.import_file import ChunkFile
 from engram_ingest.import_options import Options
+from engram_ingest.import_pace import Pace
 from engram_ingest.import_parsing import parsing
 from engram_ingest.import_work import Work
 
@@ -43,6 +46,9 @@ class ImportRunner:
         admission: says when jobs must wait.
         committed: called after each commit, to wake the relay.
         max_items: more end a job.
+
+    Attributes:
+        pace: told of requests that people wait for.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class ImportRunner:
         self._admission = admission
         self._committed = committed
         self._max_items = max_items
+        self.pace = Pace()
         self._woken = asyncio.Event()
         self._littered = asyncio.Event()
 
@@ -165,21 +172,31 @@ class ImportRunner:
 
     async def _all(self, work: Work) -> None:
         batches = work.reader.batches()
-        ahead = asyncio.create_task(asyncio.to_thread(next, batches, None))
+        loop = asyncio.get_running_loop()
+        # One thread for the whole job: each further one would keep a heap of its own.
+        thread = ThreadPoolExecutor(1, "import")
+        ahead = loop.run_in_executor(thread, next, batches, None)
         try:
             while (batch := await ahead) is not None:
                 # The next one is parsed while this one is written.
-                ahead = asyncio.create_task(asyncio.to_thread(next, batches, None))
-                await self._admission.room_for_import()
-                await work.store(batch)
-                self._committed()
+                ahead = loop.run_in_executor(thread, next, batches, None)
+                for step in self.pace.steps(batch):
+                    await self._admission.room_for_import()
+                    await self._store(work, step)
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
             # Ends the process that parses; where a thread is in it still, that one ends it.
             with contextlib.suppress(ValueError):
                 batches.close()
+            thread.shutdown(wait=False)
         await work.finish()
+
+    async def _store(self, work: Work, batch: Batch) -> None:
+        started = time.monotonic()
+        await work.store(batch)
+        self._committed()
+        await self.pace.rest(time.monotonic() - started)
 
     async def _release(self, job: Job, holder: UUID, pause: timedelta) -> None:
         with contextlib.suppress(*UNREACHABLE, UnavailableError):

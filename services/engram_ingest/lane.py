@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from engram import events, metrics
+from engram import events, metrics, tracing
 from engram.errors import BusyError, EngramError, UnavailableError
 from engram.storage.commands import (
     DeadLetter,
@@ -37,6 +37,7 @@ class _Waiting:
     subject: str
     data: bytes
     done: "asyncio.Future[None]"
+    traceparent: str = ""
 
 
 class CommandLane:
@@ -63,7 +64,9 @@ class CommandLane:
         Raises:
             UnavailableError, BusyError: not now; the message must come again.
         """
-        waiting = _Waiting(order, subject, data, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(
+            *(order, subject, data, asyncio.get_running_loop().create_future()), tracing.current()
+        )
         self._queue.append(waiting)
         self._arrived.set()
         await waiting.done
@@ -81,7 +84,8 @@ class CommandLane:
 
     async def _settle(self, waiting: _Waiting) -> None:
         try:
-            await self._handle(waiting.subject, waiting.data)
+            with tracing.span("write command", follows=[waiting.traceparent]):
+                await self._handle(waiting.subject, waiting.data)
         except Exception as error:  # noqa: BLE001 - the message's own handler reports it
             if not waiting.done.done():
                 waiting.done.set_exception(error)
@@ -209,7 +213,6 @@ class CommandLane:
             command.sha256,
             [(change.target, change.changes) for change in command.changes],
             settle,
-            spaces=doors.service.spaces.all,
             actor=_actor(command),
             now=datetime.now(UTC),
         )

@@ -17,6 +17,7 @@ from engram.errors import Fault, InvalidError, MalformedError
 from engram.storage import records
 from engram.storage.changing import unknown_memory
 from engram.storage.connection import about
+from engram.storage.contention import until_won
 from engram.storage.spaces import read_space
 from engram.storage.writing import Write
 from engram_ingest import schemas
@@ -71,18 +72,14 @@ async def _embedded(request: Request, caller: Principal, body: bytes) -> bytes:
     answer = orjson.loads(body)
     memory_id = UUID(answer["id"])
     await doors.wait_embedded(caller.workspace, [memory_id])
-    async with about(doors.pool, [caller.workspace]) as connection:
-        record = await doors.record(connection, caller.workspace, memory_id)
+    record = await doors.shown(caller.workspace, memory_id)
     return orjson.dumps({**record, **({"folded": True} if "folded" in answer else {})})
 
 
 @router.get("/v1/memories/{memory_id}", **schemas.answer(schemas.RECORD))
 async def show(request: Request, memory_id: str, caller: MemoryCaller) -> Response:
     """Return one memory."""
-    doors = doors_of(request)
-    async with about(doors.pool, [caller.workspace]) as connection:
-        record = await doors.record(connection, caller.workspace, as_id(memory_id))
-    return _with_etag(record)
+    return _with_etag(await doors_of(request).shown(caller.workspace, as_id(memory_id)))
 
 
 @router.patch("/v1/memories/{memory_id}", **schemas.body(schemas.PATCH, schemas.RECORD))
@@ -162,16 +159,24 @@ async def list_memories(
 ) -> Response:
     """Return memories in the order of their ids, active ones unless asked otherwise."""
     after = decode_cursor(cursor, UUID, UUID(int=0))
-    async with about(doors_of(request).pool, [caller.workspace]) as connection:
-        items = await records.page(
-            connection,
-            caller.workspace,
-            after=after,
-            limit=limit + 1,
-            states=query.states,
-            condition=query.condition,
-            space=await read_space(connection, caller.workspace, query.namespace),
-        )
+
+    async def attempt() -> list[records.Record]:
+        async with about(doors_of(request).pool, [caller.workspace]) as connection:
+            space = await read_space(connection, caller.workspace, query.namespace)
+            found = await records.page(
+                connection,
+                caller.workspace,
+                after=after,
+                limit=limit + 1,
+                states=query.states,
+                condition=query.condition,
+                space=space,
+            )
+            if query.namespace is None:
+                await records.as_read(connection, caller.workspace, found, space)
+            return found
+
+    items = await until_won(attempt)
     return json_response(orjson.dumps(page_of(items, limit, "id")))
 
 

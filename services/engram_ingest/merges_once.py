@@ -53,7 +53,12 @@ async def once(
 
 
 async def once_in_parts(
-    request: Request, caller: Principal, key: str | None, work: Callable[[], Awaitable[Any]]
+    request: Request,
+    caller: Principal,
+    key: str | None,
+    work: Callable[[], Awaitable[Any]],
+    body: bytes = b"",
+    status: int = 200,
 ) -> Response:
     """Answer with what ``work`` returns, which takes transactions of its own.
 
@@ -63,7 +68,7 @@ async def once_in_parts(
         EngramError: what ``work`` raises.
     """
     wanted = _key(caller, key)
-    sha256 = request_hash(f"POST {request.url.path}")
+    sha256 = request_hash(f"POST {request.url.path}", *([body] if body else []))
     doors = doors_of(request)
     if wanted is not None:
         async with about(doors.pool, [caller.workspace]) as connection:
@@ -72,7 +77,7 @@ async def once_in_parts(
                 await idempotency.release(connection, [wanted])
         if saved is not None:
             return _response(saved.answer_to(sha256))
-    answer = Answer(200, orjson.dumps(await work()))
+    answer = Answer(status, orjson.dumps(await work()))
     doors.service.relay.wake()
     if wanted is not None:
         async with about(doors.pool, [caller.workspace]) as connection:

@@ -105,7 +105,8 @@ class Searcher:
             last = attempt == _TRIES - 1
             vector = None if last else await self._embed(space, request.query)
             try:
-                answer = await self._answer(where, request, space, vector)
+                # The last try takes whatever space is read: words are the same in all of them.
+                answer = await self._answer(where, request, None if last else space, vector)
             except _MovedError as moved:
                 space = moved.space
             except asyncpg.UndefinedTableError:
@@ -145,12 +146,13 @@ class Searcher:
             self._accesses.note(workspace, map(UUID, ids))
 
     async def _answer(
-        self, where: Where, request: SearchRequest, space: int, vector: Matrix | None
+        self, where: Where, request: SearchRequest, space: int | None, vector: Matrix | None
     ) -> dict[str, Any]:
         workspace, namespace = where
-        async with about(self._pool, [workspace]) as connection:
+        # One snapshot: the space is the one that is read at the moment its vectors are looked at.
+        async with about(self._pool, [workspace], "repeatable_read") as connection:
             current = await read_space(connection, workspace, namespace)
-            if current != space and vector is not None:
+            if space is not None and current != space:
                 raise _MovedError(current)
             question = Question(
                 workspace,

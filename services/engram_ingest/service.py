@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 from faststream.nats import NatsBroker
 
+from engram import metrics
 from engram.broker.connection import inbox_of
 from engram.serving.advisories import Advisories
 from engram.serving.draining import stop_broker
@@ -56,8 +57,9 @@ async def open_doors(service: Service) -> AsyncIterator[tuple[FastAPI, CommandLa
     """Start what stands behind the doors and yield the HTTP application and the command lane."""
     settings = service.settings
     database_url = settings.require_database()
+    waited = metrics.POOL_WAIT.labels("api").observe
     async with await open_pool(
-        database_url, "engram_api", size=_POOL_SIZE, name="ingest api"
+        database_url, "engram_api", size=_POOL_SIZE, name="ingest api", waited=waited
     ) as pool:
         admission = Admission(settings.queue_limit, settings.outbox_limit)
         committer = Committer(pool, admission, service.relay.wake)

@@ -4,7 +4,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 
-from engram import events
+from engram import events, tracing
 from engram.broker import topology
 from engram.broker.connection import inbox_of
 from engram.errors import EngramError
@@ -49,7 +49,9 @@ def _subscribe(broker: NatsBroker, lane: CommandLane) -> None:
     async def on_command(message: NatsMessage) -> None:
         sent = message.raw_message
         try:
-            await lane.write(sent.subject, message.body, sent.metadata.sequence.stream)
+            traceparent = tracing.checked((sent.headers or {}).get(tracing.HEADER))
+            with tracing.span("command", follows=[traceparent]):
+                await lane.write(sent.subject, message.body, sent.metadata.sequence.stream)
         except (EngramError, *UNREACHABLE) as error:
             log.warning("command comes again", error=type(error).__name__)
             await message.nack(delay=_COME_AGAIN_S)

@@ -13,6 +13,7 @@ from engram.errors import ConflictError, EngramError, Fault, NotFoundError
 from engram.storage import counting
 from engram.storage import keys as stored_keys
 from engram.storage.connection import Connection, about
+from engram.storage.contention import until_won
 from engram.storage.idempotency import Answer, Key, claim, save
 from engram_ingest import schemas
 from engram_ingest.authentication import Principal
@@ -28,14 +29,15 @@ _KEY_FIELDS = ("name", "scopes", "expires_at")
 @router.get("/v1/workspace", **schemas.answer(schemas.WORKSPACE))
 async def show_workspace(request: Request, caller: Caller) -> Response:
     """Return what the workspace holds, counted now."""
-    doors = doors_of(request)
-    spaces = doors.service.spaces
-    async with about(doors.pool, [caller.workspace]) as connection:
-        by_state = await counting.by_state(connection, caller.workspace)
-        vectors = {
-            spaces.key(space): await counting.vectors(connection, caller.workspace, space)
-            for space in spaces.active
-        }
+
+    async def counted() -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        async with about(doors_of(request).pool, [caller.workspace]) as connection:
+            return (
+                await counting.by_state(connection, caller.workspace),
+                await counting.by_space(connection, caller.workspace),
+            )
+
+    by_state, vectors = await until_won(counted)
     body = {
         "id": str(caller.workspace),
         "name": caller.workspace_name,

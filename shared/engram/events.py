@@ -20,9 +20,11 @@ CommandKind = Literal["create", "update", "delete", "put"]
 
 SUBJECT_INGEST: Final = "engram.v1.ingest"
 SUBJECT_MEMORY: Final = "engram.v1.memory"
+SUBJECT_MIGRATION: Final = "engram.v1.migration"
 SUBJECT_WORK: Final = "engram.v1.work"
 SUBJECT_INGEST_ALL: Final = f"{SUBJECT_INGEST}.*"
 SUBJECT_MEMORY_ALL: Final = f"{SUBJECT_MEMORY}.*"
+SUBJECT_MIGRATION_ALL: Final = f"{SUBJECT_MIGRATION}.*"
 SUBJECT_WORK_ALL: Final = f"{SUBJECT_WORK}.*"
 
 EVENT_KINDS: Final[tuple[EventKind, ...]] = get_args(EventKind)
@@ -54,12 +56,14 @@ class ItemsEvent:
         workspace: workspace id (uuid text).
         items: 1 to 256 pairs of memory id (uuid text) and the version it had then.
         event_id: CloudEvents ``id``, equal to the ``Nats-Msg-Id`` it was published with.
+        traceparent: of the commit that announced it, as it came; ``""`` without one.
     """
 
     kind: EventKind
     workspace: str
     items: tuple[tuple[str, int], ...]
     event_id: str = ""
+    traceparent: str = ""
 
 
 def ingest_subject(workspace: str) -> str:
@@ -80,6 +84,15 @@ def memory_subject(kind: EventKind) -> str:
     if kind not in EVENT_TYPES:
         raise InvalidError("unknown_event_kind", f"No memory event is called {kind!r}.")
     return f"{SUBJECT_MEMORY}.{kind}"
+
+
+def migration_subject(action: str) -> str:
+    """Return the subject of what was done to a migration: a phase, or a verb in the past.
+
+    Raises:
+        InvalidError: ``action`` is not one subject token.
+    """
+    return f"{SUBJECT_MIGRATION}.{_token(action)}"
 
 
 def work_subject(kind: str) -> str:
@@ -116,9 +129,16 @@ def command_kind(event_type: object) -> CommandKind:
 
 
 def encode_items_event(
-    event_id: str, kind: EventKind, workspace: str, items: Sequence[tuple[str, int]], time: datetime
+    event_id: str,
+    kind: EventKind,
+    workspace: str,
+    items: Sequence[tuple[str, int]],
+    time: datetime,
+    traceparent: str = "",
 ) -> bytes:
     """Encode a memory event of 1 to 256 ids and versions (about 100 µs for 256).
+
+    A traceparent is carried as CloudEvents' extension for distributed tracing has it.
 
     Raises:
         InvalidError: unknown kind, wrong number of items, or an id that is no lower-case uuid.
@@ -134,12 +154,30 @@ def encode_items_event(
     listed = ",".join(
         [f'{{"id":"{memory_id}","version":{version:d}}}' for memory_id, version in items]
     )
+    traced = f'"traceparent":{json.dumps(traceparent)},' if traceparent else ""
     return (
         f'{{"specversion":"1.0","id":{json.dumps(event_id)},"source":"{SERVICE_SOURCE}",'
-        f'"type":"{EVENT_TYPES[kind]}","time":"{_rfc3339(time)}",'
+        f'"type":"{EVENT_TYPES[kind]}","time":"{_rfc3339(time)}",{traced}'
         f'"datacontenttype":"application/json",'
         f'"data":{{"workspace":"{workspace}","items":[{listed}]}}}}'
     ).encode()
+
+
+def encode_migration_event(
+    event_id: str, action: str, workspace: str, migration: str, time: datetime
+) -> bytes:
+    """Encode what was done to a migration: its id, and the workspace of whoever asked for it."""
+    data = {"workspace": workspace, "migration": migration, "action": action}
+    envelope = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": SERVICE_SOURCE,
+        "type": f"engram.migration.{_token(action)}.v1",
+        "time": _rfc3339(time),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    return encode_json(envelope)
 
 
 def decode_items_event(data: bytes) -> ItemsEvent:
@@ -160,7 +198,14 @@ def decode_items_event(data: bytes) -> ItemsEvent:
     workspace = body.get("workspace")
     if not isinstance(workspace, str) or not _UUID.fullmatch(workspace):
         _malformed("The event names no workspace.")
-    return ItemsEvent(kind, workspace, _items(body.get("items")), event_id)
+    traceparent = event.get("traceparent")
+    return ItemsEvent(
+        kind,
+        workspace,
+        _items(body.get("items")),
+        event_id,
+        traceparent if isinstance(traceparent, str) else "",
+    )
 
 
 def encode_command(

@@ -18,6 +18,7 @@ import nats.js.errors
 from nats.aio.client import Client as NatsConnection
 from nats.js.api import PubAck
 
+from engram import tracing
 from engram.backoff import Backoff
 from engram.command_batches import Item, split
 from engram.errors import (
@@ -246,7 +247,7 @@ class Publisher:
 
     async def _try(self, command: Command) -> EngramError | None:
         jetstream = self._connected().jetstream(timeout=self._timeout_s)
-        headers = {"Nats-Msg-Id": command.event_id}
+        headers = {"Nats-Msg-Id": command.event_id, **tracing.headers()}
         try:
             answer = await jetstream.publish(self._subject, command.payload, headers=headers)
         except (nats.errors.Error, OSError, ValueError) as error:

@@ -62,6 +62,11 @@ class Settings(BaseModel):
         ge=1_000,
         description="Tokens a minute that the provider allows, instead of the preset.",
     )
+    provider_price: float | None = Field(
+        None,
+        ge=0,
+        description="US dollars paid for a million tokens, instead of the list price of the model.",
+    )
     query_timeout_s: float = Field(
         5.0, gt=0, le=60, description="Longest wait for a query's vector before full text answers."
     )
@@ -70,6 +75,11 @@ class Settings(BaseModel):
     ops_host: str = Field("127.0.0.1", description="Address of /healthz, /readyz and /metrics.")
     ops_port: Port = Field(8081, description="Port of /healthz, /readyz and /metrics.")
     replicas: int = Field(1, ge=1, le=5, description="Copies of each stream in a NATS cluster.")
+    stream_max_bytes: int = Field(
+        4 * 1024**3,
+        ge=64 * 1024**2,
+        description="Size at which a stream refuses what is new; NATS reserves it for each of two.",
+    )
     queue_limit: int = Field(
         20_000, ge=1, description="Memories waiting in one ingest process before it answers 429."
     )
@@ -90,6 +100,10 @@ class Settings(BaseModel):
     )
     access_flush_s: float = Field(
         5.0, gt=0, le=60, description="Seconds between two writings of what searches found."
+    )
+    otlp_url: str | None = Field(
+        None,
+        description="Where traces go, such as http://127.0.0.1:4318 (OTLP); needs engram[otel].",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line that is written."

@@ -71,12 +71,15 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/v1/dedup/conflicts/{conflict_id}", None),
     ("POST", "/v1/dedup/conflicts/{conflict_id}/resolve", {"keep": "both"}),
     ("POST", "/v1/dedup/conflicts/{conflict_id}/undo", None),
+    ("GET", "/v1/spaces/{space}/models", None),
+    ("PATCH", "/v1/spaces/{space}", {"embeds_with": "voyage-4-lite"}),
 ]
 OPERATOR = {
     *(("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/{key_id}")),
     ("GET", "/v1/audit"),
     *(("GET", "/v1/schedules"), ("GET", "/v1/schedules/{name}")),
     *(("PATCH", "/v1/schedules/{name}"), ("POST", "/v1/schedules/{name}/run")),
+    *(("GET", "/v1/spaces/{space}/models"), ("PATCH", "/v1/spaces/{space}")),
 }
 
 _IDS = ("letter_id", "run_id", "import_id", "merge_id", "proposal_id", "conflict_id")
@@ -94,7 +97,7 @@ async def call(
     method, path, body = route
     sent = {"json": body} if body is not None else {}
     # Ids of every kind look alike: a memory's stands for that of whatever the route is about.
-    known = dict.fromkeys(_IDS, ids["id"]) | {"name": "decay", **ids}
+    known = dict.fromkeys(_IDS, ids["id"]) | {"name": "decay", "space": "8", **ids}
     return await client.request(method, path.format(**known), headers=headers, **sent)
 
 

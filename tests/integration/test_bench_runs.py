@@ -5,7 +5,8 @@ import json
 import pytest
 
 from engram.domain.budget import Quota
-from engram_cli.bench import e2e, freshness, imports, lanes, provider, rss, search
+from engram_cli.bench import e2e, freshness, import_beside, imports, lanes, migrate, provider, rss, search
+from engram_cli.bench.migrate_planted import Planted
 from engram_cli.main import run
 
 FIELDS = ["bench", "figure", "value", "unit", "floor", "ratio", "target", "met", "params"]
@@ -59,6 +60,7 @@ def test_rss_compares_the_peaks_of_two_imports(capsys, monkeypatch):
     assert small["value"] > 20  # an interpreter with the client in it
     assert large["ratio"] == pytest.approx(large["value"] / small["value"], abs=1e-3)
     assert found["peak of ingest, importing 2 MB"]["value"] > 20
+    assert found["peak of parsing 2 MB"]["value"] > 15
 
 
 def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs(
@@ -67,6 +69,8 @@ def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs
     monkeypatch.setattr(imports, "_QUICK_COUNT", 2_400)
     monkeypatch.setattr(imports, "_WARM_UP", 600)
     monkeypatch.setattr(imports, "_PARSED", 200)
+    monkeypatch.setattr(imports, "_QUICK_BESIDE", (1_200, 1.0))
+    monkeypatch.setattr(import_beside, "_WARM_UP_S", 0.2)
     found = figures(capsys, "import")
     stored = found["a job of native NDJSON, stored"]
     assert stored["ratio"] == pytest.approx(stored["value"] / stored["floor"], abs=1e-2)
@@ -75,6 +79,11 @@ def test_import_compares_storing_with_plain_inserts_and_shows_what_parsing_costs
     assert len(parsed) == 6
     assert all(figure["value"] > 0 for figure in parsed)
     assert found["stored data is right"]["value"] == 3_000
+    for what in ("writes", "searches"):
+        p95 = found[f"{what} beside an import, p95"]
+        assert p95["ratio"] == pytest.approx(p95["value"] / p95["floor"], abs=1e-2)
+        assert (p95["target"], p95["params"]["memories"]) == (2.0, 1_200)
+        assert p95["params"]["requests"] >= 20
 
 
 def test_lanes_compares_latencies_with_those_without_a_bulk_run(capsys, monkeypatch):
@@ -105,3 +114,19 @@ def test_provider_keeps_to_the_limits_and_compares_latencies(capsys, monkeypatch
 def test_an_unknown_argument_is_refused_before_anything_starts(capsys):
     assert run(["bench", "e2e", "--quik"]) == 2
     assert "--quick" in capsys.readouterr().err
+
+
+def test_migrate_moves_everything_at_the_limits_and_no_read_fails(capsys, monkeypatch):
+    monkeypatch.setattr(migrate, "_QUICK", migrate._Scale(Planted(300, 30), 600, 900_000, 1.0))
+    monkeypatch.setattr(migrate, "_WARM_UP_S", 0.2)
+    found = figures(capsys, "migrate")
+    total = found["start to complete"]
+    assert total["floor"] == pytest.approx(60 * 300 * 150 / 900_000)
+    assert total["params"]["reads_per_s"] == total["params"]["writes_per_s"] == 20
+    for verb in ("cutover", "rollback"):
+        none = found[f"failed or mixed reads, {verb}"]
+        assert (none["value"], none["met"]) == (0, True)
+    assert found["texts sent to the provider"]["value"] < 1.5
+    assert {"search during backfill, p95", "ingest during backfill, p95", "index build"} <= set(
+        found
+    )

@@ -237,7 +237,7 @@ class Machine(RuleBasedStateMachine):
 
         async def work(connection: Connection, now: datetime) -> int:
             return await changing.delete_memory(
-                connection, self.store.id, memory, if_version=None, spaces=[1], actor="m", now=now
+                connection, self.store.id, memory, if_version=None, actor="m", now=now
             )
 
         gone, now = self._do(work)

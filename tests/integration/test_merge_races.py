@@ -53,7 +53,7 @@ async def test_a_merge_that_waits_for_a_delete_leaves_the_group(store: Workspace
     group = await store.group(a, b)
     async with in_flight(store) as connection:
         await changing.delete_memory(
-            connection, store.id, b, if_version=None, spaces=[1], actor="x", now=datetime.now(UTC)
+            connection, store.id, b, if_version=None, actor="x", now=datetime.now(UTC)
         )
         merge = asyncio.create_task(store.apply(group))
         await waits(store, merge)
@@ -201,7 +201,7 @@ async def test_an_undo_that_waits_for_a_delete_revives_nothing(store: Workspace)
     merge_id = await store.merge(a, b)
     async with in_flight(store) as connection:
         await changing.delete_memory(
-            connection, store.id, a, if_version=None, spaces=[1], actor="x", now=datetime.now(UTC)
+            connection, store.id, a, if_version=None, actor="x", now=datetime.now(UTC)
         )
         undo = asyncio.create_task(store.undo(merge_id))
         await waits(store, undo)

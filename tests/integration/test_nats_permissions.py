@@ -158,6 +158,7 @@ async def test_a_publisher_may_listen_to_its_own_inbox_only(secured, subject):
         ("ingest", "$JS.API.STREAM.DELETE.ENGRAM_INGEST"),
         ("curator", "$JS.API.CONSUMER.MSG.NEXT.ENGRAM_MEMORY.embed-live-1"),
         ("curator", "$JS.API.CONSUMER.MSG.NEXT.ENGRAM_INGEST.ingest"),
+        ("curator", "$JS.API.STREAM.MSG.GET.ENGRAM_INGEST"),
         ("bootstrap", "$JS.API.CONSUMER.MSG.NEXT.ENGRAM_INGEST.ingest"),
         ("bootstrap", "engram.v1.memory.created"),
     ],

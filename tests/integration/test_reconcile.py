@@ -140,7 +140,7 @@ async def test_the_whole_comparison_is_one_join_that_reads_each_table_once(store
     sql = over_vectors("reconcile", "differ", 1)
     query = "EXPLAIN " + sql[sql.index("SELECT") :]
     async with store.service.pool.acquire() as connection:
-        rows = await connection.fetch(query, 1, 8, 0, reconciling.GRACE)
+        rows = await connection.fetch(query, 1, 8, 0, reconciling.GRACE, None, False)
     plan = "\n".join(row[0] for row in rows)
     assert "Full Join" in plan
     assert plan.count(" on memory") == plan.count(" on space_1") == 1, plan

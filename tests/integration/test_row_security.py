@@ -15,7 +15,7 @@ from tests.support.store import Store, open_store
 
 # What the system keeps for itself, without any workspace.
 GLOBAL = {"engram.schema_version", "engram.space", "engram.sweep", "engram.migration",
-          "engram.provider_budget", "engram.decay_clock",
+          "engram.provider_budget", "engram.decay_clock", "engram.adapter", "engram.space_model",
           "engram.vector_index"}  # fmt: skip
 
 
@@ -101,6 +101,7 @@ async def filled(store: Store) -> str:
             "engram.conflict": {"state": "'open'"},
             "engram.import_job": {"state": "'done'"},
             "engram.import_item": {"role": "'kept'"},
+            "engram.migration_namespace": {"state": "'waiting'"},
         }
         values = {
             "uuid": "gen_random_uuid()", "uuid[]": "'{}'", "text": "'x'", "text[]": "'{}'",

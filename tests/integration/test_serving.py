@@ -9,12 +9,7 @@ import pytest
 
 from engram.errors import EngramError, UnavailableError
 from engram.serving.operations import Finding, operations_app
-from engram.serving.process import (
-    _nats_check,
-    _postgres_check,
-    background,
-    connected,
-)
+from engram.serving.process import background, connected, standard_checks
 from engram.serving.web import listen, serve
 from engram.settings import Settings
 from engram_cli.runtime.nats import NatsServer
@@ -27,8 +22,8 @@ from tests.support.wait import eventually
 async def ops() -> AsyncIterator[tuple[httpx.AsyncClient, list[Finding]]]:
     found: list[Finding] = []
 
-    async def check() -> Finding | None:
-        return found[0] if found else None
+    async def check() -> list[Finding]:
+        return found
 
     app = operations_app("test", [check])
     transport = httpx.ASGITransport(app)
@@ -53,7 +48,14 @@ async def test_the_operations_port_tells_health_readiness_and_metrics(
     waiting = await client.get("/readyz")
     assert (waiting.status_code, waiting.json()["findings"]) == (
         503,
-        [{"check": "postgres", "detail": "It does not answer.", "cure": "Start it."}],
+        [
+            {
+                "check": "postgres",
+                "detail": "It does not answer.",
+                "cure": "Start it.",
+                "severity": "failure",
+            }
+        ],
     )
     assert (await client.get("/healthz")).status_code == 200
 
@@ -62,21 +64,21 @@ async def test_readiness_names_the_server_that_is_gone_and_forgets_it_again(
     postgres_server: PostgresServer, nats_server: NatsServer
 ) -> None:
     async with open_store(postgres_server.database_url, nats_server.nats_url) as store:
-        postgres, broker = _postgres_check(store.service), _nats_check(store.service)
-        assert (await postgres(), await broker()) == (None, None)
+        postgres, broker = standard_checks(store.service)
+        assert [*await postgres(), *await broker()] == []
         postgres_server.kill9()
         nats_server.kill9()
         await asyncio.gather(postgres_server.wait(), nats_server.wait())
 
         async def both_named() -> bool:
-            found = [await postgres(), await broker()]
-            return [finding and finding.check for finding in found] == ["postgres", "nats"]
+            found = [*await postgres(), *await broker()]
+            return [finding.check for finding in found] == ["postgres", "nats"]
 
         await eventually(both_named)
         await asyncio.gather(postgres_server.restart(), nats_server.restart())
 
         async def healed() -> bool:
-            return (await postgres(), await broker()) == (None, None)
+            return [*await postgres(), *await broker()] == []
 
         await eventually(healed)
         assert (await store.client.post("/v1/memories", json={"content": "x"})).status_code == 201

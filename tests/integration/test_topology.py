@@ -76,6 +76,17 @@ async def test_a_changed_consumer_is_put_right(store: Store) -> None:
     assert found.config.max_ack_pending == durable.config.max_ack_pending
 
 
+async def test_streams_are_as_large_as_the_setting_says(store: Store) -> None:
+    jetstream, smaller = store.service.jetstream, 256 * 1024**2
+    made = await topology.reconcile(jetstream, [], max_bytes=smaller)
+    assert not made.anything
+    for stream in topology.STREAMS:
+        assert (await jetstream.stream_info(str(stream.name))).config.max_bytes == smaller
+    watchdog = Watchdog(store.service.pool, jetstream, store.service.spaces, 1, max_bytes=smaller)
+    assert await watchdog.look() is False
+    assert (await jetstream.stream_info("ENGRAM_MEMORY")).config.max_bytes == smaller
+
+
 @pytest.mark.parametrize("what", ["stream", "consumer"])
 async def test_the_watchdog_makes_again_what_was_deleted_and_reconcile_due(
     store: Store, what: str

@@ -150,14 +150,12 @@ def test_workers_scale_because_nothing_of_theirs_exists_once_only(name):
 
 
 def test_everything_that_is_mounted_is_there():
-    # Dashboards are a piece of their own: Docker makes the folder while there are none.
-    made = {"./deploy/grafana/dashboards"}
     for compose in FILES.values():
         for service in compose["services"].values():
             for volume in service.get("volumes", ()):
                 source = volume.split(":")[0]
                 if source.startswith("./"):
-                    assert source in made or (ROOT / source).exists(), source
+                    assert (ROOT / source).exists(), source
                 else:
                     assert source in BASE["volumes"]
 
@@ -178,6 +176,9 @@ def test_prometheus_reads_every_service_and_grafana_reads_prometheus():
     found = job["dns_sd_configs"][0]
     assert set(found["names"]) == set(SERVICES)
     assert found["port"] == DEFAULTS["ENGRAM_OPS_PORT"]
+    rules = [Path(name).name for name in load("deploy/prometheus/prometheus.yml")["rule_files"]]
+    mounted = {volume.split(":")[1] for volume in BASE["services"]["prometheus"]["volumes"]}
+    assert {f"/etc/prometheus/{name}" for name in ("prometheus.yml", *rules)} <= mounted
     source = load("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
     provider = load("deploy/grafana/provisioning/dashboards/engram.yml")["providers"][0]
@@ -200,6 +201,11 @@ def test_subjects_and_streams_of_the_permissions_are_those_of_the_code():
         for subject in subjects:
             named = set(re.findall(r"ENGRAM_[A-Z]+", subject))
             assert named <= streams
-            assert named or subject in {f"_INBOX.{user}.>", events.SUBJECT_MEMORY_ALL}
+            assert named or subject in {
+                f"_INBOX.{user}.>",
+                events.SUBJECT_MEMORY_ALL,
+                events.SUBJECT_MIGRATION_ALL,
+                topology.CANARY_SUBJECT,
+            }
             if f".{topology.INGEST.name}." in subject and "CONSUMER" in subject:
                 assert "ADVISORY" in subject or subject.endswith(f".{topology.INGEST_DURABLE.name}")

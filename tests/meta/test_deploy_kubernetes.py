@@ -25,7 +25,11 @@ from tests.support.cluster import GRACE_S
 HERE = ROOT / "deploy/kubernetes"
 KUBERNETES = "1.37"
 # Their schemas come with KEDA and the Prometheus operator, not with Kubernetes.
-CUSTOM = {"ScaledObject": "keda.sh/v1alpha1", "ServiceMonitor": "monitoring.coreos.com/v1"}
+CUSTOM = {
+    "ScaledObject": "keda.sh/v1alpha1",
+    "ServiceMonitor": "monitoring.coreos.com/v1",
+    "PrometheusRule": "monitoring.coreos.com/v1",
+}
 # Secrets that a person makes, as docs/deploy.md says, with their keys.
 MADE = {"engram": {"database_url", "nats_url"}, "nats": {"passwords.conf"}}
 SECOND = "deploy/kubernetes/components/second-space/kustomization.yaml"
@@ -162,9 +166,8 @@ def test_probes_ask_paths_that_are_served_on_ports_that_are_named(objects):
             assert ports[asked["port"]] == DEFAULTS["ENGRAM_OPS_PORT"]
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    settings = next(
-        one["data"] for name, one in of(objects, "ConfigMap").items() if "engram" in name
-    )
+    maps = of(objects, "ConfigMap").values()
+    settings = next(one["data"] for one in maps if "ENGRAM_PORT" in one["data"])
     assert settings["ENGRAM_PORT"] == str(DEFAULTS["ENGRAM_PORT"])
     assert settings["ENGRAM_OPS_PORT"] == str(DEFAULTS["ENGRAM_OPS_PORT"])
 
@@ -245,6 +248,20 @@ def test_prometheus_finds_the_operations_port_of_every_service(built):
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     taken = selected({"matchLabels": service["spec"]["selector"]}, pods(objects))
     assert taken >= {f"engram-{name}" for name in SERVICES}
+
+
+def test_production_brings_the_alerts_and_every_dashboard(built):
+    objects = built["production"]
+    alerts = of(objects, "PrometheusRule")["engram"]["spec"]
+    assert alerts == load("deploy/prometheus/alerts.yml")
+    shown = {
+        file: one["data"][file]
+        for one in of(objects, "ConfigMap").values()
+        if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"
+        for file in one["data"]
+    }
+    boards = (ROOT / "deploy/grafana/dashboards").iterdir()
+    assert shown == {path.name: path.read_text(encoding="utf-8") for path in boards}
 
 
 def test_production_keeps_three_copies_of_each_stream_on_three_servers(built):

@@ -20,7 +20,8 @@ PAGE = text("docs/embedding.md")
 SUFFIXES = {"counter": ("_total",), "histogram": ("", "_bucket", "_sum", "_count"), "gauge": ("",)}
 # Names of ours that are no metrics: roles, schemas and packages.
 OTHERS = ("engram_api", "engram_worker", "engram_vec", "engram_live", "engram_cli", "engram_pool",
-          "engram_ingest", "engram_embedder", "engram_curator", "engram_owner")  # fmt: skip
+          "engram_ingest", "engram_embedder", "engram_curator", "engram_migrator",
+          "engram_owner")  # fmt: skip
 
 
 def real_metrics() -> dict[str, set[str]]:

@@ -55,9 +55,8 @@ def test_events_page_lists_every_subject_and_type():
     listed = rows(text("docs/events.md"))
     page = {code(row[0]) for row in listed}
     subjects = {events.memory_subject(kind) for kind in events.EVENT_KINDS}
-    assert page == subjects | {f"{events.SUBJECT_INGEST}.<workspace>"} | set(
-        events.COMMAND_TYPES.values()
-    )
+    others = {f"{events.SUBJECT_INGEST}.<workspace>", f"{events.SUBJECT_MIGRATION}.<action>"}
+    assert page == subjects | others | set(events.COMMAND_TYPES.values())
     streams = {code(row[1]) for row in listed if len(row) == 3}
     assert streams == {stream.name for stream in topology.STREAMS}
 

@@ -24,6 +24,7 @@ OWN = {
     "engram.errors",
     "engram.events",
     "engram.publisher",
+    "engram.tracing",
 }
 # nats-py and httpx use more where it happens to be installed (aiohttp, click, zstandard), as it is
 # here. Refusing every other import shows what a bare `pip install engram` would do.

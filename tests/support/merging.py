@@ -113,7 +113,7 @@ class Workspace:
         """Erase a memory with what it absorbed; return how many tombstones that made."""
         async with about(self.pool, [self.id]) as connection:
             return await changing.delete_memory(
-                connection, self.id, memory_id, if_version=None, spaces=[1], actor="test",
+                connection, self.id, memory_id, if_version=None, actor="test",
                 now=datetime.now(UTC),
             )  # fmt: skip
 

@@ -28,6 +28,11 @@ NEIGHBOURS = (
     ("tea", "cocoa"), ("iron", "zinc", "magnesium"), ("walnuts", "almonds", "peanuts"),
     ("minutes", "hours", "seconds", "days"), ("month", "week", "year", "day"),
     ("because", "although"), ("and", "or"), ("two", "three", "four", "five", "six"),
+    ("older", "younger"), ("more", "less"), ("above", "below"), ("uncle", "nephew"),
+    ("must", "may"), ("cannot", "can"), ("not allowed", "allowed"), ("ago", "from now"),
+    ("instead of", "and"), ("Q1", "Q2", "Q3", "Q4"), ("first", "second", "third"),
+    ("Half", "A quarter", "All", "None"), ("or more", "or less"), ("over", "under"),
+    ("fortnight", "month", "week"), ("by", "for"), ("is", "was"),
 )  # fmt: skip
 INSERTED = (
     "not",
@@ -66,7 +71,7 @@ _SYMMETRIC = ("married", "head of", "siblings", "share calendar")
 def mutations(text: str) -> Iterator[tuple[str, str]]:
     """All changes of fact of one sentence as (kind, changed text)."""
     for make in (_inserted, _digits, _calendar, _units, _identifiers, _verbs, _swapped, _neighbours,
-                 _conditions, _dropped, _owners):  # fmt: skip
+                 _conditions, _dropped, _owners, _letters):  # fmt: skip
         seen = {text}
         for kind, changed in make(text):
             if changed not in seen:
@@ -182,3 +187,10 @@ def _owners(text: str) -> Iterator[tuple[str, str]]:
     yield "claim", "Bruno claims that " + text[0].lower() + text[1:]
     yield "hope", "Hopes that " + text[0].lower() + text[1:]
     yield "denial", "It is not true that " + text[0].lower() + text[1:]
+
+
+def _letters(text: str) -> Iterator[tuple[str, str]]:
+    """A letter that names is another one, or is taken for an article."""
+    for match in re.finditer(r"(?<=[a-z] )[A-D]\b(?!\.\w)", text):
+        yield "letter", text[: match.start()] + "E" + text[match.end() :]
+        yield "letter lost", text[: match.start() - 1] + text[match.end() :]

@@ -140,7 +140,8 @@ async def embedding_lanes(service: Service) -> AsyncIterator[None]:
     lanes = _Lanes(service)
     await lanes.adjust()
     try:
-        yield
+        async with background(lanes.run()):
+            yield
     finally:
         await lanes.close()
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, how it ends, and what it asks the server."""
 
+import asyncio
 import json
 import os
 import signal
@@ -228,7 +229,7 @@ def test_status_shows_workspace_vectors_and_readiness(engram, stub, monkeypatch)
     assert code == 0
     assert "1,234" in out
     assert ["hashing@256", "1,200", "34", "0"] in [row.split() for row in out.splitlines()]
-    assert [asked.path for asked in stub.asked] == ["/v1/workspace", "/readyz"]
+    assert [asked.path for asked in stub.asked] == ["/v1/workspace", "/readyz", "/pipeline"]
 
 
 def test_status_of_a_service_that_is_not_ready_ends_with_3(engram, stub, monkeypatch):
@@ -318,11 +319,13 @@ async def test_doctor_recognises_real_servers(engram, stub, monkeypatch, databas
     monkeypatch.setenv("ENGRAM_DATABASE_URL", database_url)
     monkeypatch.setenv("ENGRAM_NATS_URL", nats_url)
     stub.script(problem(401, "unknown_key"))
-    code, out, _ = engram("doctor", "--json")
+    code, out, _ = await asyncio.to_thread(engram, "doctor", "--json")
     found = findings(out)
     assert code == 1
     assert found["server and key"]["verdict"] == "failure"
     assert (found["database"]["verdict"], found["nats"]["verdict"]) == ("ok", "ok")
+    assert found["store"]["verdict"] == "ok"
+    assert "ENGRAM_INGEST" in found["streams: topology"]["detail"]
 
 
 def test_a_service_gets_the_settings(engram, monkeypatch):

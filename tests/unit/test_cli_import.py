@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from engram.importers.reading import read
 from engram_cli import main
 from tests.unit.http_stub import DROP, problem, serving
 
@@ -189,6 +190,23 @@ def test_standard_input_and_folders_are_sent(stub, run_json, monkeypatch, tmp_pa
     assert run_json("import", folder)[0] == 0
     assert b"inner/a.md" in stub.asked[1].body
     assert b"a memory" in stub.asked[1].body
+
+
+def test_a_folder_is_packed_here_and_its_links_are_what_they_point_to(
+    stub, run_json, monkeypatch, tmp_path
+):
+    stub.script(small(3))
+    # There is no other program: neither tar nor anything else.
+    monkeypatch.setenv("PATH", "")
+    line = b'{"content": "Likes tea", "user_id": "a"}\n'
+    folder = tmp_path / "exports"
+    (folder / "old").mkdir(parents=True)
+    (folder / "a.jsonl").write_bytes(line)
+    (folder / "old" / "b.jsonl").symlink_to(folder / "a.jsonl")
+    (folder / "old" / "c.jsonl").hardlink_to(folder / "a.jsonl")
+    assert run_json("import", folder)[0] == 0
+    found = list(read(io.BytesIO(stub.asked[0].body)))
+    assert [one.item["content"] for one in found] == ["Likes tea"] * 3
 
 
 @pytest.mark.parametrize("where", ["beside", "named"])

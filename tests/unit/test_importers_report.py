@@ -1,5 +1,8 @@
 """An import's account adds up, and ids made for rows without one are stable."""
 
+import sys
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +96,23 @@ def test_a_fallback_id_depends_on_format_owner_text_and_repeat() -> None:
     assert len(ids) == 6
     assert all(len(i) == 64 for i in ids)
     assert Repeats("mem0").id_for(item) == fallback_id("mem0", item, 0)
+
+
+def test_repeats_are_told_apart_among_many_and_cost_ten_bytes_each() -> None:
+    repeats, count = Repeats("mem0"), 200_000
+    items = [{"content": f"fact {n}", "user_id": "u"} for n in range(count)]
+    tracemalloc.start()
+    try:
+        first = [int(repeats.id_for(item)[:12], 16) for item in items]
+        named_bytes = sum(map(sys.getsizeof, first)) + sys.getsizeof(first)
+        grown_bytes = tracemalloc.get_traced_memory()[0] - named_bytes
+    finally:
+        tracemalloc.stop()
+    assert len(set(first)) == count
+    assert grown_bytes < 15 * count
+    again = [[repeats.id_for(item) for item in items[::1000]] for _ in range(2)]
+    for nth, names in enumerate(again, 1):
+        assert names == [fallback_id("mem0", item, nth) for item in items[::1000]]
 
 
 def test_warnings_count_repeats_and_stay_bounded() -> None:

@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.domain.spaces import MAX_DIMENSIONS, choose_default, parse_embedding, providers
-from engram.errors import UsageError
+from engram.domain.spaces import (
+    MAX_DIMENSIONS,
+    are_compatible,
+    choose_default,
+    parse_embedding,
+    providers,
+    with_model,
+)
+from engram.errors import ConflictError, UsageError
 
 GOOD = {
     "voyage": "voyage:voyage-4@1024",
@@ -99,3 +106,29 @@ def test_any_text_is_a_space_or_a_usage_error(text):
         return
     assert 1 <= spec.dimensions <= MAX_DIMENSIONS
     assert parse_embedding(spec.key) == spec
+
+
+@pytest.mark.parametrize("model", ["voyage-4", "voyage-4-lite", "voyage-4-large"])
+def test_models_of_one_family_share_a_space_at_equal_dimensions(model: str) -> None:
+    space = parse_embedding("voyage:voyage-4@1024")
+    other = parse_embedding(f"voyage:{model}@1024")
+    assert are_compatible(space, other)
+    assert with_model(space, model) == other
+    assert not are_compatible(space, parse_embedding(f"voyage:{model}@512"))
+
+
+@pytest.mark.parametrize(
+    "name", ["voyage:voyage-3-large@1024", "openai:voyage-4@1024", "null@1024"]
+)
+def test_nothing_else_shares_a_space(name: str) -> None:
+    space, other = parse_embedding("voyage:voyage-4@1024"), parse_embedding(name)
+    assert not are_compatible(space, other)
+    assert not are_compatible(other, space)
+    assert are_compatible(other, other)
+
+
+def test_a_model_of_another_family_is_refused_with_those_that_would_do() -> None:
+    with pytest.raises(ConflictError, match="voyage-4-lite"):
+        with_model(parse_embedding("voyage:voyage-4@1024"), "voyage-3.5")
+    with pytest.raises(ConflictError, match="engram migrate"):
+        with_model(parse_embedding("minilm"), "other")

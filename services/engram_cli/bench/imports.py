@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -23,7 +24,7 @@ from uuid_utils.compat import uuid7
 from engram.errors import UnavailableError
 from engram.events import encode_json
 from engram.importers.reading import read
-from engram_cli.bench import floor
+from engram_cli.bench import floor, import_beside, rss
 from engram_cli.bench.arrivals import Arrivals
 from engram_cli.bench.checks import faults_of
 from engram_cli.bench.connection import open_http
@@ -34,10 +35,14 @@ from engram_cli.bench.workload import Memory, memories, parts
 
 _COUNT: Final = 100_000
 _QUICK_COUNT: Final = 60_000
+# Memories imported beside single requests, and seconds of these requests alone.
+_BESIDE: Final = (100_000, 20.0)
+_QUICK_BESIDE: Final = (20_000, 5.0)
 _WARM_UP: Final = 2_000
 _PARSED: Final = 20_000
 _TARGET: Final = Target(0.4)
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.02
+_JOB: Final = "SELECT state, report, error FROM engram.import_job WHERE id = $1"
 _PIECE_BYTES: Final = 1_000_000
 _DROP: Final = "DROP TABLE IF EXISTS bench_memory, bench_alias"
 # What an import leaves: the memory, and the name under which it is recognised next time.
@@ -53,7 +58,10 @@ def run(arguments: list[str], as_json: bool) -> int:
     results = Results("import", as_json)
     quick = is_quick(arguments)
     _parsing(results)
-    asyncio.run(_storing(results, _QUICK_COUNT if quick else _COUNT))
+    count, beside = (_QUICK_COUNT, _QUICK_BESIDE) if quick else (_COUNT, _BESIDE)
+    asyncio.run(_storing(results, count, beside))
+    if not quick:
+        asyncio.run(rss.measure(results, rss.SIZES_MB))
     return results.finish()
 
 
@@ -113,7 +121,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 # Storing --------------------------------------------------------------------------------------
 
 
-async def _storing(results: Results, count: int) -> None:
+async def _storing(results: Results, count: int, beside_it: tuple[int, float]) -> None:
     listed, warm_up = memories(count), memories(_WARM_UP, start=10_000_000)
     alone, beside = listed[: count * 3 // 4], listed[count * 3 // 4 :]
     async with running() as stack:
@@ -141,6 +149,18 @@ async def _storing(results: Results, count: int) -> None:
         await arrivals.close()
         contents = [memory.content for memory in [*warm_up, *listed]]
         results.checked(len(contents), "memories", await faults_of(stack, contents))
+        await _waiting(results, stack, *beside_it)
+
+
+async def _waiting(results: Results, stack: Stack, count: int, alone_s: float) -> None:
+    """Import a file while others write and search."""
+    listed = memories(count, start=20_000_000)
+
+    async def work(stack: Stack) -> int:
+        await _imported(stack, listed)
+        return len(listed)
+
+    await import_beside.measure(results, stack, alone_s, work)
 
 
 async def _imported(stack: Stack, listed: Sequence[Memory]) -> float:
@@ -149,9 +169,9 @@ async def _imported(stack: Stack, listed: Sequence[Memory]) -> float:
     async with open_http(stack) as http:
         started = time.perf_counter()
         answer = await http.post("/v1/memories/import", content=_pieces(body))
-        job = await _ended(http, answer)
+        job = await _ended(stack, answer)
         elapsed_s = time.perf_counter() - started
-    if job["imported"] != len(listed):
+    if job["report"]["counts"]["imported"] != len(listed):
         raise UnavailableError("bench_import_failed", f"The import ended so: {job}")
     return len(listed) / elapsed_s
 
@@ -161,13 +181,12 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _PIECE_BYTES]
 
 
-async def _ended(http: httpx.AsyncClient, answer: httpx.Response) -> dict[str, Any]:
+async def _ended(stack: Stack, answer: httpx.Response) -> dict[str, Any]:
+    """Return a job's last row, asked of Postgres: requests would be part of what is measured."""
     if answer.status_code != httpx.codes.ACCEPTED:
         raise UnavailableError("bench_import_failed", f"It was answered {answer.status_code}.")
     while True:
-        # Not the job itself: that counts vectors, which is no part of storing.
-        jobs = (await http.get("/v1/imports", params={"limit": 1})).json()["items"]
-        job: dict[str, Any] = jobs[0]
+        job = await stack.row(_JOB, UUID(answer.json()["id"]))
         if job["state"] not in ("queued", "running"):
             return job
         await asyncio.sleep(_POLL_S)

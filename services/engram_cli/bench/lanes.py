@@ -35,7 +35,7 @@ _QUICK: tuple[int, float] = (5_000, 8.0)
 
 
 @dataclass(slots=True)
-class _Times:
+class Times:
     """Milliseconds of each request, from the moment it was due."""
 
     writes: list[float] = field(default_factory=list)
@@ -63,16 +63,16 @@ async def _run(results: Results, count: int, seconds: float) -> None:
         }
         async with running(_SPACE, settings) as stack, open_http(stack) as http:
             ids = await _planted(stack, count)
-            await _under_load(http, _WARM_UP_S, _Times())
-            alone, beside = _Times(), _Times()
+            await under_load(http, _WARM_UP_S, Times())
+            alone, beside = Times(), Times()
             with progress("without a bulk run", seconds) as show:
-                await _under_load(http, seconds, alone, show)
+                await under_load(http, seconds, alone, show)
             await _ring(stack, ids)
             started = time.perf_counter()
             with progress("beside one", count) as show:
                 done = asyncio.create_task(_done(stack, count, show))
                 while not done.done():
-                    await _under_load(http, 1.0, beside)
+                    await under_load(http, 1.0, beside)
                 await done
             taken_s = time.perf_counter() - started
             _report(results, alone, beside)
@@ -85,7 +85,7 @@ async def _run(results: Results, count: int, seconds: float) -> None:
             results.checked(count, "memories", [f"{missing} lack a vector"] if missing else [])
 
 
-def _report(results: Results, alone: _Times, beside: _Times) -> None:
+def _report(results: Results, alone: Times, beside: Times) -> None:
     pairs = (("writes", alone.writes, beside.writes), ("searches", alone.searches, beside.searches))
     for what, before, after in pairs:
         results.add(
@@ -133,10 +133,10 @@ async def _vectors(stack: Stack) -> int:
     return int((await stack.row(sql))["rows"])
 
 
-async def _under_load(
+async def under_load(
     http: httpx.AsyncClient,
     seconds: float,
-    times: _Times,
+    times: Times,
     show: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Write and search at a fixed rate, whether or not the answers keep up."""

@@ -68,6 +68,11 @@ def pids_of(root: int, service: str) -> list[int]:
     return [p.pid for p in listed if p.pid in below and _label(p.argv) == service]
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that one has started itself; none without /proc."""
+    return [process.pid for process in _processes() if process.parent == pid]
+
+
 def _processes() -> list[_Process]:
     if not (_PROC / "self" / "stat").exists():
         return []

@@ -20,7 +20,7 @@ _DUE_NOW = "UPDATE engram.sweep SET next_due = now() WHERE name = 'index' AND ne
 _OPEN = """
 SELECT (SELECT count(*) FROM {vectors}
         WHERE seq > coalesce((SELECT max(seq_high) FROM engram.vector_index
-                              WHERE state = 'ready'), 0)) AS tail,
+                              WHERE state = 'ready' AND space = $1), 0)) AS tail,
        EXISTS (SELECT 1 FROM engram.vector_index WHERE state = 'building') AS building,
        (SELECT count(*) FROM engram.namespace n
         WHERE n.row_count * 2 < (SELECT count(*) FROM {vectors} v
@@ -37,7 +37,7 @@ async def quiet(stack: Stack) -> float:
     """
     started = time.monotonic()
     while time.monotonic() - started < _PATIENCE_S:
-        row = await stack.row(_OPEN)
+        row = await stack.row(_OPEN, stack.space)
         if row["tail"] <= TAIL_ROWS and not row["building"] and not row["uncounted"]:
             return time.monotonic() - started
         await stack.pool.execute(_DUE_NOW)

@@ -19,10 +19,13 @@ BENCHES: Final[Mapping[str, str]] = {
     "e2e": "engram_cli.bench.e2e:run",
     "freshness": "engram_cli.bench.freshness:run",
     "lanes": "engram_cli.bench.lanes:run",
+    "migrate": "engram_cli.bench.migrate:run",
     "provider": "engram_cli.bench.provider:run",
     "search": "engram_cli.bench.search:run",
     "rss": "engram_cli.bench.rss:run",
     "import": "engram_cli.bench.imports:run",
+    "soak": "engram_cli.bench.soak:run",
+    "capacity": "engram_cli.bench.capacity:run",
 }
 
 Bench = Callable[[list[str], bool], int]
@@ -40,7 +43,8 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="Which one: dedup, e2e, freshness, import, lanes, provider, search or rss.",
+            help="Which one: capacity, dedup, e2e, freshness, import, lanes, migrate, provider, "
+            "rss, search or soak.",
         ),
     ],
     quick: Annotated[

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engram.errors import InvalidError, UsageError
 from engram_cli import output
+from engram_cli.input_files import open_input
 from engram_cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def compare(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file that can be imported.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Any file or folder that can be imported.")
+    ],
     format_: Annotated[
         str | None, typer.Option("--format", help="Its format; default: detected.")
     ] = None,
@@ -79,19 +83,12 @@ def _read_file(
     from engram.importers.reading import read
 
     faults: Counter[str] = Counter()
-    with _opened(file) as stream:
+    with contextlib.ExitStack() as stack:
+        stream = open_input(file, stack)
         reading = read(stream, format=format_, filename=file.name)
         memories = _memories(reading, namespace, faults)
         comparison.add_file(_told(memories, "file", show))
     return faults, reading.format
-
-
-def _opened(file: Path) -> BinaryIO:
-    try:
-        return file.open("rb")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError("unreadable_file", f"{file} cannot be read: {reason}.") from error
 
 
 def _memories(reading: Import, namespace: str | None, faults: Counter[str]) -> Iterator[NewMemory]:

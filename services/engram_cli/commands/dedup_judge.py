@@ -88,10 +88,9 @@ def calibrate(
     """Derive a space's thresholds from restatements, and store them with the space."""
     from engram.settings import load
     from engram_cli.dedup_pairs import lines_of, read_pairs
-    from engram_cli.dedup_restatements import shipped
 
     settings = load()
-    pairs = shipped() if file is None else list(read_pairs(lines_of(file)))
+    pairs = _shipped() if file is None else list(read_pairs(lines_of(file)))
     cosines = asyncio.run(_cosines(settings, pairs))
     found = _thresholds(cosines)
     stored = not dry_run and settings.database_url is not None
@@ -110,6 +109,12 @@ def calibrate(
         output.line("Stored with the space." if stored else "Not stored.", "dim")
 
     output.show(shown, as_json=as_json, people=people)
+
+
+def _shipped() -> list[Pair]:
+    from engram.domain.restatements import shipped
+
+    return [(str(number), a, b) for number, (a, b) in enumerate(shipped(), 1)]
 
 
 async def _cosines(settings: Settings, pairs: Sequence[Pair]) -> list[float]:

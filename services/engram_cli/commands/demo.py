@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engram_cli.import_run import Progress
 
 _DATA = Path(".engram/demo")
+_MIGRATE_DATA = Path(".engram/demo-migrate")
 
 
 def register(app: typer.Typer) -> None:
@@ -29,14 +30,45 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     data: Annotated[
-        Path, typer.Option(help="Data directory of the demo, kept afterwards.")
-    ] = _DATA,
+        Path | None, typer.Option(help="Data directory of the demo, kept afterwards.")
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what an earlier demo stored there.")
+    ] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Show a change of the embedding model instead.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start everything, move two exports in, search them, and show where the time went."""
+    if migrate:
+        _show_migration(data or _MIGRATE_DATA, as_json=as_json)
+    else:
+        _show_main_job(data or _DATA, fresh=fresh, as_json=as_json)
+
+
+def _show_migration(data: Path, *, as_json: bool) -> None:
+    from engram_cli.demo.migrate import FROM
+    from engram_cli.demo.stage import stage
+
+    # What an earlier run moved is in the new space already: it always begins anew.
+    with output.silenced(silent=as_json), stage(data.absolute(), fresh=True, embedding=FROM) as up:
+        output.line(f"engram runs at {up.url}: PostgreSQL, NATS and every service.", "green")
+        result = asyncio.run(_travel(up, quiet=as_json))
+    if as_json:
+        output.print_json(result)
+
+
+async def _travel(where: Stage, *, quiet: bool) -> dict[str, Any]:
+    from engram.client import AsyncClient
+    from engram_cli.demo.migrate import Journey
+
+    async with AsyncClient(where.url, where.api_key, 120.0) as client:
+        with output.progress(quiet=quiet) as update:
+            return await Journey(client, _shown_by(update)).run()
+
+
+def _show_main_job(data: Path, *, fresh: bool, as_json: bool) -> None:
     from engram_cli.demo.stage import stage
 
     started = time.perf_counter()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import typer
 
 from engram.errors import EngramError
 from engram_cli import output
 from engram_cli.options import AsJson
+
+if TYPE_CHECKING:
+    from engram.serving.operations import Finding as Judged
 
 Verdict = Literal["ok", "warning", "failure"]
 _STYLES: Final = {"ok": "green", "warning": "yellow", "failure": "red"}
@@ -90,11 +94,10 @@ def check_data_dir() -> Iterator[Finding]:
 
 
 def check_server() -> Iterator[Finding]:
-    """Is the server reachable, the key valid, and the service ready."""
+    """Is the server reachable, and the key valid."""
     from engram.backoff import Backoff
     from engram.client import Client
     from engram_cli.credentials import resolve_target
-    from engram_cli.health import readiness
 
     try:
         target = resolve_target()
@@ -105,11 +108,41 @@ def check_server() -> Iterator[Finding]:
         return
     detail = f"{target.url} knows the key of workspace {workspace['name']}"
     yield Finding("server and key", "ok", detail)
+
+
+def check_readiness() -> Iterator[Finding]:
+    """What the service says of itself, and what its picture of the pipeline shows."""
+    from engram_cli.credentials import resolve_target
+    from engram_cli.health import readiness
+
+    try:
+        target = resolve_target()
+    except EngramError:
+        return  # told by check_server
     health = readiness(target.ops_url)
-    cure = (
-        "" if health["ready"] else "See the service's log; set ENGRAM_OPS_PORT if it is elsewhere."
-    )
-    yield Finding("readiness", "ok" if health["ready"] else "failure", health["detail"], cure)
+    for found in health["findings"]:
+        verdict: Verdict = "warning" if found.get("severity") == "warning" else "failure"
+        yield Finding(f"readiness: {found['check']}", verdict, found["detail"], found["cure"])
+    if health["ready"]:
+        yield Finding("readiness", "ok", health["detail"])
+        yield from _pipeline_findings(target.ops_url)
+    elif not health["findings"]:
+        cure = "See the service's log; set ENGRAM_OPS_PORT if it is elsewhere."
+        yield Finding("readiness", "failure", health["detail"], cure)
+
+
+def _pipeline_findings(ops_url: str) -> Iterator[Finding]:
+    from engram_cli.pipeline_look import fetch, troubles
+
+    picture = fetch(ops_url)
+    if picture is None:
+        return
+    found = troubles(picture)
+    for trouble in found:
+        verdict: Verdict = "failure" if trouble.grave else "warning"
+        yield Finding(f"pipeline: {trouble.stage}", verdict, trouble.detail, trouble.cure)
+    if not found:
+        yield Finding("pipeline", "ok", "nothing is late, refused or given up")
 
 
 def check_postgres() -> Iterator[Finding]:
@@ -126,12 +159,31 @@ def check_nats() -> Iterator[Finding]:
     yield from _probe("nats", "ENGRAM_NATS_URL", nats_fault)
 
 
+def check_store() -> Iterator[Finding]:
+    """Is the database as this version needs it, and its login no more than it should be."""
+    from engram_cli.doctor_servers import store_findings
+    from engram_cli.health import postgres_fault
+
+    yield from _judged("store", "ENGRAM_DATABASE_URL", postgres_fault, store_findings)
+
+
+def check_streams() -> Iterator[Finding]:
+    """Are the streams there, led and not full."""
+    from engram_cli.doctor_servers import stream_findings
+    from engram_cli.health import nats_fault
+
+    yield from _judged("streams", "ENGRAM_NATS_URL", nats_fault, stream_findings)
+
+
 CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
     check_settings,
     check_data_dir,
     check_server,
+    check_readiness,
     check_postgres,
     check_nats,
+    check_store,
+    check_streams,
 )
 
 
@@ -144,6 +196,28 @@ def _probe(check: str, variable: str, fault_of: Callable[[str], str]) -> Iterato
         yield Finding(check, "failure", fault, f"Check {variable} and that the server runs.")
     else:
         yield Finding(check, "ok", f"the server at {variable} answers")
+
+
+def _judged(
+    check: str,
+    variable: str,
+    fault_of: Callable[[str], str],
+    judge: Callable[[str], Coroutine[Any, Any, Sequence[Judged]]],
+) -> Iterator[Finding]:
+    """Tell what a server that answers is found to lack."""
+    url = os.environ.get(variable)
+    if not url or fault_of(url):
+        return
+    try:
+        found = asyncio.run(judge(url))
+    except EngramError as error:
+        yield _failure(check, error)
+        return
+    for one in found:
+        verdict: Verdict = "warning" if one.severity == "warning" else "failure"
+        yield Finding(f"{check}: {one.check}", verdict, one.detail, one.cure)
+    if not found:
+        yield Finding(check, "ok", f"what {variable} names is as it should be")
 
 
 def _failure(check: str, error: EngramError) -> Finding:

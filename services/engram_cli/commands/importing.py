@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
-import sys
-import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, Literal
 
 import typer
 
 from engram.errors import UsageError
 from engram_cli import output
+from engram_cli.input_files import open_input
 from engram_cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -124,41 +121,7 @@ def _say_what_goes_on(run: ImportRun) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(files: Sequence[Path]) -> Iterator[list[tuple[str, BinaryIO]]]:
     with contextlib.ExitStack() as stack:
-        yield [(str(path), _open(path, stack)) for path in files]
-
-
-def _open(path: Path, stack: contextlib.ExitStack) -> BinaryIO:
-    if str(path) == "-":
-        return _seekable(sys.stdin.buffer, stack)
-    try:
-        if path.is_dir():
-            return _packed(path, stack)
-        return stack.enter_context(path.open("rb"))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError("unreadable_file", f"{path} cannot be read: {reason}.") from error
-
-
-def _packed(folder: Path, stack: contextlib.ExitStack) -> BinaryIO:
-    # The server reads archives: what belongs together is sent, and reported, as one.
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-    with tarfile.open(fileobj=copy, mode="w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.add(path, path.relative_to(folder).as_posix())
-    copy.seek(0)
-    return cast("BinaryIO", copy)
-
-
-def _seekable(stream: BinaryIO, stack: contextlib.ExitStack) -> BinaryIO:
-    # A try that failed is begun anew. Copied here, in the main thread, so that Ctrl-C ends it: a
-    # worker thread that waits for a silent pipe could not be interrupted.
-    if stream.seekable():
-        return stream
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0)
-    return cast("BinaryIO", copy)
+        yield [(str(path), open_input(path, stack)) for path in files]
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class Play:
 
     async def run(self) -> dict[str, Any]:
         """Move the exports in, ask, and return what came of it."""
-        reports = await self._import_all()
+        reports = await self.import_all()
         searches = [await self._search(query) for query in QUERIES]
         with self._timed("one context block"):
             block = await self._client.context(TOPIC, max_tokens=160)
@@ -59,7 +59,8 @@ class Play:
             "seconds": self.spent_s,
         }
 
-    async def _import_all(self) -> list[dict[str, Any]]:
+    async def import_all(self) -> list[dict[str, Any]]:
+        """Move the exports in, wait until they are embedded, and return the reports."""
         reports = []
         for title, name in EXPORTS:
             with self._timed(f"import {title}"):

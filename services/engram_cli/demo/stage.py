@@ -34,12 +34,13 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(data_dir: Path, *, fresh: bool) -> Iterator[Stage]:
+def stage(data_dir: Path, *, fresh: bool, embedding: str | None = None) -> Iterator[Stage]:
     """Start ``engram up`` on a directory, as a person would in another terminal.
 
     Args:
         data_dir: kept afterwards, so that a second run is warm.
         fresh: forget what an earlier demo left there.
+        embedding: the space of the store; None leaves it to the user, or takes the local model.
 
     Raises:
         UnavailableError: it did not start; its own message says why.
@@ -48,6 +49,8 @@ def stage(data_dir: Path, *, fresh: bool) -> Iterator[Stage]:
         shutil.rmtree(data_dir)
     # The local model, unless the user says otherwise: a demo must not spend anybody's money.
     env = {"ENGRAM_EMBEDDING": "minilm", **os.environ}
+    if embedding is not None:
+        env["ENGRAM_EMBEDDING"] = embedding
     command = [sys.executable, "-m", "engram_cli", "up", "--json", "--data", str(data_dir)]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [*command, "--port", "0", "--ops-port", "0"],

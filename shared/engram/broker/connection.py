@@ -36,7 +36,7 @@ async def connect(nats_url: str, name: str) -> Client:
 
     try:
         # nats.connect sleeps two seconds before a second try: a closed port is found out first.
-        await asyncio.gather(*(_probe(url) for url in servers[:1]))
+        await _probe_any(servers)
         await client.connect(
             servers,
             name=f"engram {name}",
@@ -51,6 +51,24 @@ async def connect(nats_url: str, name: str) -> Client:
     except (OSError, ValueError, nats.errors.Error) as error:
         raise broker_unavailable(error) from error
     return client
+
+
+async def _probe_any(urls: list[str]) -> None:
+    """Return once one of these servers takes connections; of a cluster some may be down."""
+    probes = [asyncio.create_task(_probe(url)) for url in urls]
+    try:
+        for number, probe in enumerate(asyncio.as_completed(probes), 1):
+            try:
+                await probe
+            except (OSError, ValueError):
+                if number == len(probes):
+                    raise
+            else:
+                return
+    finally:
+        for task in probes:
+            task.cancel()
+        await asyncio.gather(*probes, return_exceptions=True)
 
 
 async def _probe(url: str) -> None:

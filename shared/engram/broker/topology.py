@@ -1,5 +1,6 @@
 """The whole broker topology as one table, and its reconciliation with a live server."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    DeliverPolicy,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -19,13 +21,18 @@ from engram import events
 from engram.errors import UnavailableError
 
 DAY_S = 86_400.0
+_NO_ROOM = 10047  # JSStorageResourcesExceededErr
 GIB = 1024**3
+# JetStream reserves as much of its disk for each stream.
+STREAM_BYTES = 4 * GIB
 
 # Commands carry content, so a command leaves the stream when it is acknowledged (work queue).
 # Events only ring: they are kept a day for whoever was away. Both wait for the disk as the server
 # is set to: persist_mode async would make events five times faster to publish, but a broker that is
 # killed then loses bells it had acknowledged, and their memories wait for the next reconcile.
 # `discard: new` everywhere: a full stream refuses what is new instead of dropping what is old.
+# Readiness publishes here now and then: into the event stream, on a subject that no consumer wants.
+CANARY_SUBJECT = events.work_subject("canary")
 INGEST = StreamConfig(
     name="ENGRAM_INGEST",
     description="Ingest commands; the one stream that carries content.",
@@ -33,18 +40,18 @@ INGEST = StreamConfig(
     retention=RetentionPolicy.WORK_QUEUE,
     discard=DiscardPolicy.NEW,
     storage=StorageType.FILE,
-    max_bytes=4 * GIB,
+    max_bytes=STREAM_BYTES,
     duplicate_window=120,
 )
 MEMORY = StreamConfig(
     name="ENGRAM_MEMORY",
-    description="Memory events: ids and versions.",
-    subjects=[events.SUBJECT_MEMORY_ALL],
+    description="Memory events: ids and versions; what was done to migrations.",
+    subjects=[events.SUBJECT_MEMORY_ALL, events.SUBJECT_MIGRATION_ALL, CANARY_SUBJECT],
     retention=RetentionPolicy.LIMITS,
     discard=DiscardPolicy.NEW,
     storage=StorageType.FILE,
     max_age=DAY_S,
-    max_bytes=4 * GIB,
+    max_bytes=STREAM_BYTES,
     duplicate_window=120,
 )
 STREAMS: tuple[StreamConfig, ...] = (INGEST, MEMORY)
@@ -78,6 +85,8 @@ def _durable(stream: StreamConfig, name: str, subjects: list[str], description: 
         filter_subjects=subjects,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_S,
+        # Not compared: where a durable began cannot be changed (see `add_target_durable`).
+        deliver_policy=None,
         # Never given up by the broker: what fails for good is written down in Postgres.
         max_deliver=-1,
         max_ack_pending=MAX_ACK_PENDING,
@@ -113,9 +122,19 @@ class Reconciled:
 
 
 async def reconcile(
-    jetstream: JetStreamContext, spaces: Sequence[int], *, replicas: int = 1
+    jetstream: JetStreamContext,
+    spaces: Sequence[int],
+    *,
+    replicas: int = 1,
+    max_bytes: int = STREAM_BYTES,
 ) -> Reconciled:
     """Make streams and durables what the table says; existing messages are kept.
+
+    Args:
+        jetstream: to be changed.
+        spaces: ids of those that take vectors.
+        replicas: copies of each stream.
+        max_bytes: of each stream, where it refuses what is new.
 
     Raises:
         UnavailableError: JetStream cannot be used, or holds another stream on our subjects.
@@ -124,7 +143,7 @@ async def reconcile(
         streams = [
             str(config.name)
             for config in STREAMS
-            if await _stream(jetstream, replace(config, num_replicas=replicas))
+            if await _stream(jetstream, replace(config, num_replicas=replicas, max_bytes=max_bytes))
         ]
         made = [d.name for d in durables(spaces) if await _consumer(jetstream, d)]
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
@@ -150,8 +169,28 @@ async def _consumer(jetstream: JetStreamContext, durable: Durable) -> bool:
         await jetstream.add_consumer(durable.stream, durable.config)
         return True
     if not _agrees(durable.config, found.config):
-        await jetstream.add_consumer(durable.stream, durable.config)
+        kept = replace(durable.config, deliver_policy=found.config.deliver_policy)
+        await jetstream.add_consumer(durable.stream, kept)
     return False
+
+
+async def add_target_durable(jetstream: JetStreamContext, space: int) -> None:
+    """Make the live lane's durable of a space that is added while there are memories.
+
+    It begins with what is announced from now on: a day of older events names memories that the
+    backfill embeds. One that an earlier space of this id left behind is replaced.
+
+    Raises:
+        UnavailableError: JetStream cannot be used.
+    """
+    durable = embed_durable(space)
+    config = replace(durable.config, deliver_policy=DeliverPolicy.NEW)
+    try:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            await jetstream.delete_consumer(durable.stream, durable.name)
+        await jetstream.add_consumer(durable.stream, config)
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        raise broker_unavailable(error) from error
 
 
 def _agrees(wanted: StreamConfig | ConsumerConfig, found: object) -> bool:
@@ -163,6 +202,14 @@ def _agrees(wanted: StreamConfig | ConsumerConfig, found: object) -> bool:
 
 def broker_unavailable(error: BaseException) -> UnavailableError:
     """Return the error a user sees when NATS cannot be used; never shows the URL."""
+    if isinstance(error, nats.js.errors.APIError) and error.err_code == _NO_ROOM:
+        return UnavailableError(
+            "nats_no_room",
+            "JetStream has no room to reserve for the streams.",
+            cure="It reserves ENGRAM_STREAM_MAX_BYTES for each of two: free some disk (it takes "
+            "three quarters of what is free), lower the setting, or raise its max_file_store.",
+            retry_after_s=2,
+        )
     return UnavailableError(
         "nats_unavailable",
         f"NATS JetStream cannot be used ({type(error).__name__}).",

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
+from engram import tracing
 from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.answers import error_of
@@ -198,7 +199,7 @@ class AsyncClient:
         body = content() if content else call.body or None
         try:
             return await self._http.request(
-                call.method, call.path, content=body, headers=call.headers
+                call.method, call.path, content=body, headers={**call.headers, **tracing.headers()}
             )
         except httpx.RequestError as error:
             return error

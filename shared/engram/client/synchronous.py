@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, TypeVar, Unpack
 
 import httpx
 
+from engram import tracing
 from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
@@ -182,7 +183,10 @@ class Client:
     def _send(self, call: calls.Call[Any]) -> httpx.Response | httpx.RequestError:
         try:
             return self._http.request(
-                call.method, call.path, content=call.body or None, headers=call.headers
+                call.method,
+                call.path,
+                content=call.body or None,
+                headers={**call.headers, **tracing.headers()},
             )
         except httpx.RequestError as error:
             return error

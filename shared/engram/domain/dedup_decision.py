@@ -24,10 +24,13 @@ class Thresholds:
         merge: from here on a proven pair is merged without asking.
         propose: from here on an unexplained pair is shown to a person, and a contradicting one is
             recorded as a conflict. Not above `merge`.
+        may_merge: whether anything may be merged at all, or is only proposed: a space that became
+            the one that is read by a migration has to be calibrated first.
     """
 
     merge: float
     propose: float
+    may_merge: bool = True
 
     def __post_init__(self) -> None:
         if not -1.0 <= self.propose <= self.merge <= 1.0:
@@ -78,7 +81,8 @@ def _action(cosine: float, verdict: Verdict, thresholds: Thresholds) -> Action:
     if not cosine >= thresholds.propose:
         return Action.DISTINCT
     if verdict.proves:
-        return Action.MERGE if cosine >= thresholds.merge else Action.PROPOSE
+        sure = thresholds.may_merge and cosine >= thresholds.merge
+        return Action.MERGE if sure else Action.PROPOSE
     if verdict.kind is Kind.UNEXPLAINED:
         return Action.PROPOSE
     return Action.CONFLICT if verdict.outcome == "conflict" else Action.DISTINCT

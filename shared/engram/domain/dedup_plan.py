@@ -22,6 +22,8 @@ Json = dict[str, Any]
 IdPair = tuple[UUID, UUID]
 # What one memory is shown beside at most: a person reads ten proposals, not a thousand.
 _MOST_FINDINGS: Final = 10
+UNCALIBRATED: Final = "uncalibrated"
+"""The reason of proposals that would be merges, if their space had been calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,10 @@ class Comparison:
         links = {(one.a, one.b): one for one in read if one.decision.action is Action.MERGE}
         gone: set[int] = set()
         for group in self._groups(links):
-            self._merge(group, links, plan, gone)
+            if thresholds.may_merge:
+                self._merge(group, links, plan, gone)
+            else:
+                plan.proposals.extend(self._alike(group[0]))
         for one in read:
             if one.a not in gone and one.b not in gone:
                 self._find(one, plan)
@@ -147,7 +152,8 @@ class Comparison:
             one, other = self._head(a), self._head(b)
             verdict = examine(one.content, other.content)
             made = decide(cosine, verdict, thresholds)
-            reason = str(made.reason or ("unexplained" if not verdict.proves else "less_alike"))
+            less = "less_alike" if thresholds.may_merge else UNCALIBRATED
+            reason = str(made.reason or ("unexplained" if not verdict.proves else less))
             if made.action is Action.MERGE and disagreeing((one.metadata, other.metadata)):
                 made, reason = _proposed(made), "metadata"
             yield _Read(a, b, made, verdict, reason)
@@ -199,6 +205,17 @@ class Comparison:
                 found = _finding(said, self.classes.texts[row], cosine_of[row], "pinned", {})
                 plan.proposals.append({**found, "survivor": None})
         self._leave_apart(survivor, settled, links, plan)
+
+    def _alike(self, number: int) -> Iterable[Json]:
+        """Yield proposals for the memories of one class, where nothing may be merged."""
+        head = self.classes.heads[number]
+        rows = [row for row in self.classes.members[number] if row != head]
+        cosines = self.near.cosines(np.array(rows, dtype=np.int64), np.full(len(rows), head))
+        evidence = _evidence(Verdict(Kind.SAME))
+        for row, cosine in zip(rows, cosines, strict=True):
+            one, other = self._head(number), self.classes.texts[row]
+            found = _finding(one, other, float(cosine), UNCALIBRATED, evidence)
+            yield {**found, "survivor": None}
 
     def _settled(self, group: list[int], links: Mapping[tuple[int, int], _Read]) -> Settlement:
         heads = [self._head(number) for number in group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from engram.domain.dedup_decision import Thresholds
@@ -26,9 +27,9 @@ _LARGE_ROWS: Final = 20_000
 _LARGE_FROM: Final = 0.8
 
 
-def default_thresholds() -> Thresholds:
+def default_thresholds(*, may_merge: bool = True) -> Thresholds:
     """Return what a space starts with, before it is calibrated."""
-    return _DEFAULT
+    return _DEFAULT if may_merge else replace(_DEFAULT, may_merge=False)
 
 
 def joined_from(rows: int, thresholds: Thresholds) -> float:
@@ -58,4 +59,5 @@ def calibrated(cosines: Sequence[float]) -> Thresholds:
 
 def mark(space: int, thresholds: Thresholds) -> str:
     """Name the rules of a comparison: when one of them changes, all is compared anew."""
-    return f"{space}/{RULE_VERSION}/{thresholds.merge:g}/{thresholds.propose:g}"
+    only = "" if thresholds.may_merge else "/proposing"
+    return f"{space}/{RULE_VERSION}/{thresholds.merge:g}/{thresholds.propose:g}{only}"

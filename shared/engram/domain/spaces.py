@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from engram.errors import UsageError
+from engram.errors import ConflictError, UsageError
 
 MAX_DIMENSIONS: Final = 3072
 
@@ -91,6 +91,13 @@ _RULES: Final[dict[str, _Rules]] = {
     "null": _Rules("shake-1", 1024, only_model=True),
 }
 
+# Models whose vectors may stand in one space, as their vendor says: any of them may embed
+# documents or queries. Source, seen for Voyage 4:
+# blog.voyageai.com/2026/01/15/voyage-4 and docs.voyageai.com/docs/embeddings.
+_FAMILIES: Final[dict[str, tuple[frozenset[str], ...]]] = {
+    "voyage": (frozenset({"voyage-4", "voyage-4-lite", "voyage-4-large"}),),
+}
+
 # Dimensions meant when a known model is named without any.
 _MODEL_DIMENSIONS: Final = {"text-embedding-3-large": 3072}
 
@@ -115,6 +122,36 @@ def parse_embedding(text: str) -> SpaceSpec:
     model = _model_of(provider, model, rules, named=":" in head)
     dimensions = _dimensions_of(provider, model, size, rules, named="@" in text)
     return SpaceSpec(provider, model, dimensions, input_type=rules.input_type)
+
+
+def family_of(spec: SpaceSpec) -> frozenset[str]:
+    """Return the models whose vectors may be compared with this space's, its own among them."""
+    for family in _FAMILIES.get(spec.provider, ()):
+        if spec.model in family:
+            return family
+    return frozenset({spec.model})
+
+
+def are_compatible(one: SpaceSpec, other: SpaceSpec) -> bool:
+    """Say whether vectors of two specs may stand in one space: one family, and all else equal."""
+    return other.model in family_of(one) and replace(other, model=one.model) == one
+
+
+def with_model(spec: SpaceSpec, model: str) -> SpaceSpec:
+    """Return what embeds for a space when another model of its family does.
+
+    Raises:
+        ConflictError: ``not_compatible``: the model's vectors belong to another space.
+    """
+    changed = replace(spec, model=model)
+    if are_compatible(spec, changed):
+        return changed
+    family = ", ".join(sorted(family_of(spec) - {spec.model}))
+    raise ConflictError(
+        "not_compatible",
+        f"Vectors of {model[:64]!r} cannot be compared with those of {spec.key}.",
+        cure=f"Its family has {family}." if family else "Move with `engram migrate` instead.",
+    )
 
 
 def choose_default(voyage_key: str | None) -> SpaceSpec:

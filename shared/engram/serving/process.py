@@ -3,27 +3,34 @@
 import asyncio
 import contextlib
 import gc
+import platform
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TypeVar
 
 import structlog
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from engram import logs
+from engram import logs, metrics
 from engram.broker.connection import connect
 from engram.broker.topology import reconcile
 from engram.errors import EngramError, UnavailableError
-from engram.serving.operations import Check, Finding, operations_app
+from engram.serving import counters
+from engram.serving.checks import broker_check, refuse_unbound, store_check
+from engram.serving.operations import Check, operations_app
+from engram.serving.pipeline import Pipeline
 from engram.serving.relay import Relay
 from engram.serving.spaces import SpaceRegistry
+from engram.serving.telemetry import traced
 from engram.serving.watchdog import Watchdog
 from engram.serving.web import listen, serve
 from engram.settings import Settings
-from engram.storage.connection import UNREACHABLE, Pool, open_pool
-from engram.storage.migrate import current_version, expected_version
+from engram.storage import standing
+from engram.storage.connection import Pool, open_pool
+from engram.storage.migrate import expected_version
 
 log = structlog.get_logger(__name__)
 
@@ -75,22 +82,27 @@ async def run_service(name: str, settings: Settings, duties: Duties) -> None:
         EngramError: Postgres, NATS or a port cannot be used, or the store is not bootstrapped.
     """
     logs.configure(name, settings.log_level, settings.log_format)
+    counters.begin()
+    metrics.BUILD.labels(name, version("engram"), platform.python_version()).set(1)
     stop = _stop_signal()
     _calm_collector()
-    async with connected(name, settings) as service:
+    async with traced(name, settings.otlp_url), connected(name, settings) as service:
         ops = listen(settings.ops_host, settings.ops_port, "ENGRAM_OPS_PORT")
-        checks = [_postgres_check(service), _nats_check(service)]
         watchdog = Watchdog(
             service.pool,
             service.jetstream,
             service.spaces,
             settings.replicas,
             lambda: service.broker.stats["reconnects"],
+            settings.stream_max_bytes,
+        )
+        service.checks[:0] = [*standard_checks(service), watchdog.check]
+        app = operations_app(
+            name, service.checks, Pipeline(service.pool, service.jetstream).picture
         )
         async with background(service.relay.run(), service.spaces.run(), watchdog.run()):
             async with duties(service):
-                service.checks[:0] = checks
-                async with background(serve(operations_app(name, service.checks), ops)):
+                async with background(serve(app, ops)):
                     log.info("ready", ops_port=ops.getsockname()[1])
                     await stop.wait()
                     service.spaces.drain()
@@ -126,7 +138,13 @@ async def connected(name: str, settings: Settings) -> AsyncIterator[Service]:
     """
     database_url, nats_url = settings.require_database(), settings.require_nats()
     pool = await _patiently(
-        lambda: open_pool(database_url, "engram_worker", size=_POOL_SIZE, name=name)
+        lambda: open_pool(
+            database_url,
+            "engram_worker",
+            size=_POOL_SIZE,
+            name=name,
+            waited=metrics.POOL_WAIT.labels("worker").observe,
+        )
     )
     async with pool:
         spaces = SpaceRegistry(pool, settings)
@@ -137,7 +155,12 @@ async def connected(name: str, settings: Settings) -> AsyncIterator[Service]:
         jetstream = broker.jetstream(publish_async_max_pending=2_000)
         try:
             await _patiently(
-                lambda: reconcile(jetstream, spaces.active, replicas=settings.replicas)
+                lambda: reconcile(
+                    jetstream,
+                    spaces.active,
+                    replicas=settings.replicas,
+                    max_bytes=settings.stream_max_bytes,
+                )
             )
             relay = Relay(pool, jetstream)
             yield Service(name, settings, pool, broker, jetstream, spaces, relay)
@@ -161,13 +184,15 @@ async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
 
 async def _refuse_other_schema(pool: Pool) -> None:
     async with pool.acquire() as connection:
-        have = await current_version(connection)
+        found = await standing.look(connection)
+    have = found.schema_version
     if have != expected_version():
         raise UnavailableError(
             "wrong_schema",
             f"The database has schema version {have}; this engram needs {expected_version()}.",
             cure="Run `engram bootstrap`, with the same version of engram everywhere.",
         )
+    refuse_unbound(found)
 
 
 @contextlib.asynccontextmanager
@@ -206,30 +231,9 @@ async def _last_lines(relay: Relay) -> None:
                 pass
 
 
-def _postgres_check(service: Service) -> Check:
-    async def check() -> Finding | None:
-        try:
-            async with asyncio.timeout(2), service.pool.acquire() as connection:
-                await connection.fetchval("SELECT 1")
-        except UNREACHABLE as error:
-            return Finding(
-                "postgres",
-                f"Postgres does not answer ({type(error).__name__}).",
-                "Check ENGRAM_DATABASE_URL and the server; it is tried again all the time.",
-            )
-        return None
-
-    return check
-
-
-def _nats_check(service: Service) -> Check:
-    async def check() -> Finding | None:
-        if service.broker.is_connected:
-            return None
-        return Finding(
-            "nats",
-            "NATS is not connected.",
-            "Check ENGRAM_NATS_URL and the server; it is tried again all the time.",
-        )
-
-    return check
+def standard_checks(service: Service) -> list[Check]:
+    """Return what readiness of every service asks; no provider: its outage stops no service."""
+    return [
+        store_check(service.pool, service.spaces),
+        broker_check(service.broker, service.jetstream, service.spaces),
+    ]

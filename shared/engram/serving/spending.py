@@ -160,21 +160,31 @@ class Spending:
         label: of the space, in metrics.
         budget: None where nothing is limited.
         rank: the lower goes first to the budget.
+        price: US dollars for a token, None when it is not known.
     """
 
     def __init__(
-        self, provider: Provider, label: str, budget: Budget | None, rank: int = 0
+        self,
+        provider: Provider,
+        label: str,
+        budget: Budget | None,
+        rank: int = 0,
+        *,
+        price: float | None = None,
     ) -> None:
         self._provider = provider
         self._label = label
         self._budget = budget
         self._rank = rank
+        self._price = price
         self._pause = Pause()
         self._ratio = DEFAULT_RATIO
 
     def behind(self) -> Spending:
         """Return the same provider for work that lets others go ahead to the budget."""
-        other = Spending(self._provider, self._label, self._budget, self._rank + 1)
+        other = Spending(
+            self._provider, self._label, self._budget, self._rank + 1, price=self._price
+        )
         other._pause = self._pause
         return other
 
@@ -214,7 +224,10 @@ class Spending:
         embedded = await self._call(texts, kind)
         elapsed_s = time.perf_counter() - started
         self._ratio = learn_ratio(self._ratio, estimated, embedded.total_tokens)
-        metrics.PROVIDER_TOKENS.labels(self._label, kind).inc(embedded.total_tokens or 0)
+        tokens = embedded.total_tokens or 0
+        metrics.PROVIDER_TOKENS.labels(self._label, kind).inc(tokens)
+        if self._price is not None:
+            metrics.PROVIDER_COST.labels(self._label, kind).inc(self._price * tokens)
         if self._budget is not None:
             await self._budget.settle(estimated, embedded.total_tokens, kind, elapsed_s)
         return embedded

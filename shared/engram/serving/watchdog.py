@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -11,8 +11,9 @@ from nats.js import JetStreamContext
 from engram import metrics
 from engram.broker import losses
 from engram.broker.losses import Picture
-from engram.broker.topology import MEMORY, Reconciled, reconcile
+from engram.broker.topology import MEMORY, STREAM_BYTES, Reconciled, reconcile
 from engram.errors import UnavailableError
+from engram.serving.operations import Finding
 from engram.serving.spaces import SpaceRegistry
 from engram.storage import sweeps
 from engram.storage.connection import UNREACHABLE, Pool
@@ -47,6 +48,7 @@ class Watchdog:
         spaces: which durables there must be.
         replicas: copies of each stream.
         reconnects: how often the connection to the broker was lost and made again so far.
+        max_bytes: of each stream.
     """
 
     def __init__(
@@ -56,11 +58,13 @@ class Watchdog:
         spaces: SpaceRegistry,
         replicas: int,
         reconnects: Callable[[], int] = lambda: 0,
+        max_bytes: int = STREAM_BYTES,
     ) -> None:
         self._pool = pool
         self._jetstream = jetstream
         self._spaces = spaces
         self._replicas = replicas
+        self._max_bytes = max_bytes
         self._reconnects = reconnects
         self._seen_reconnects = reconnects()
         self._seen: Picture | None = None
@@ -72,11 +76,26 @@ class Watchdog:
             await self.look()
             await asyncio.sleep(period_s)
 
+    async def check(self) -> Sequence[Finding]:
+        """Warn while what was lost or may have been is being made good."""
+        if self._wanted_since is None:
+            return ()
+        detail = "Streams, consumers or messages of NATS were lost, or its connection was."
+        cure = (
+            "Nothing: reconcile finds in Postgres what has no vector. The log says what was lost."
+        )
+        return (Finding("losses", detail, cure, "warning"),)
+
     async def look(self) -> bool:
         """Look once; True when something was missing or lost."""
         found = False
         with _patient():
-            made = await reconcile(self._jetstream, self._spaces.active, replicas=self._replicas)
+            made = await reconcile(
+                self._jetstream,
+                self._spaces.active,
+                replicas=self._replicas,
+                max_bytes=self._max_bytes,
+            )
             found = await self._judge(made)
         with _patient():
             await self._make_due()

@@ -53,7 +53,6 @@ async def apply_changes(
     changes: Changes,
     settle: Settle,
     *,
-    spaces: list[int],
     actor: str,
     now: datetime,
 ) -> Refusals:
@@ -67,7 +66,6 @@ async def apply_changes(
         sha256: of the command.
         changes: what to change, or None to delete.
         settle: writes the dead letters of what was refused, in the same transaction.
-        spaces: whose vectors a delete erases.
         actor: who asked for it.
         now: the moment of writing.
     """
@@ -76,9 +74,7 @@ async def apply_changes(
         async with about(pool, [key.workspace]) as connection:
             saved = (await idempotency.claim(connection, {key: sha256})).get(key)
             if saved is None:
-                refused = await _apply_all(
-                    connection, key.workspace, changes, spaces=spaces, actor=actor, now=now
-                )
+                refused = await _apply_all(connection, key.workspace, changes, actor=actor, now=now)
                 await idempotency.save(connection, {key: Answer(200, b"")})
             elif isinstance(again := saved.answer_to(sha256), EngramError):
                 refused = [again] * len(changes)
@@ -95,7 +91,6 @@ async def _apply_all(
     workspace: UUID,
     changes: Changes,
     *,
-    spaces: list[int],
     actor: str,
     now: datetime,
 ) -> Refusals:
@@ -107,7 +102,6 @@ async def _apply_all(
             workspace,
             targets[position],
             changes[position][1],
-            spaces=spaces,
             actor=actor,
             now=now,
         )
@@ -129,7 +123,6 @@ async def _apply(
     memory_id: UUID | None,
     changes: Mapping[str, Any] | None,
     *,
-    spaces: list[int],
     actor: str,
     now: datetime,
 ) -> EngramError | None:
@@ -142,7 +135,6 @@ async def _apply(
                 workspace,
                 memory_id,
                 if_version=None,
-                spaces=spaces,
                 actor=actor,
                 now=now,
             )

@@ -1,14 +1,15 @@
 """Connections to Postgres: pools bound to a role, with the codecs every query relies on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from uuid import UUID
 
 import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
 from engram.errors import UnavailableError
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     OwnConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Connection: TypeAlias = OwnConnection | PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Acquiring: TypeAlias = PoolAcquireContext[asyncpg.Record]
 else:
     OwnConnection = asyncpg.Connection
     Connection = asyncpg.Connection | PoolConnectionProxy
     Pool = asyncpg.Pool
+    Acquiring = PoolAcquireContext
 
 # What asyncpg raises when the server is gone, starting up, full, or was never there.
 UNREACHABLE = (
@@ -39,11 +42,41 @@ UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
 )
 _FROZEN_TIMEOUT = "10s"
-# Lost a race with another transaction: nothing was written, trying again is safe.
-CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# Lost a race with another transaction: nothing was written, trying again is safe. A table that is
+# gone is that of a space which was released between two statements.
+CONTENDED = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.UndefinedTableError,
+)
 
 
-async def open_pool(database_url: str, role: Role, *, size: int, name: str) -> Pool:
+class _TimedPool(Pool):
+    """A pool that tells how long each caller waited for a connection."""
+
+    waited: Callable[[float], None]
+
+    def acquire(self, *, timeout: float | None = None) -> "_Acquiring":
+        return _Acquiring(self, timeout)
+
+
+class _Acquiring(Acquiring):
+    async def __aenter__(self) -> "PoolConnectionProxy[asyncpg.Record]":
+        started = time.perf_counter()
+        try:
+            return await super().__aenter__()
+        finally:
+            cast("_TimedPool", self.pool).waited(time.perf_counter() - started)
+
+
+async def open_pool(
+    database_url: str,
+    role: Role,
+    *,
+    size: int,
+    name: str,
+    waited: Callable[[float], None] = lambda _: None,
+) -> Pool:
     """Open a pool whose connections act as ``role``, whoever logged in.
 
     Args:
@@ -51,15 +84,21 @@ async def open_pool(database_url: str, role: Role, *, size: int, name: str) -> P
         role: what row-level security sees.
         size: most connections; one is opened at once to fail early.
         name: shown as ``application_name``.
+        waited: told the seconds until each connection was handed out.
 
     Raises:
         UnavailableError: the server cannot be reached or refuses the login.
     """
     try:
-        return await asyncpg.create_pool(
+        pool = _TimedPool(
             database_url,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             min_size=1,
             max_size=size,
+            max_queries=50_000,
+            max_inactive_connection_lifetime=300.0,
+            loop=None,
             init=_prepare,
             command_timeout=60,
             timeout=10,
@@ -75,6 +114,8 @@ async def open_pool(database_url: str, role: Role, *, size: int, name: str) -> P
                 "idle_in_transaction_session_timeout": _FROZEN_TIMEOUT,
             },
         )
+        pool.waited = waited
+        return await pool
     except (*UNREACHABLE, asyncpg.PostgresError, ValueError) as error:
         raise unreachable(error) from error
 
@@ -104,6 +145,14 @@ def _encode_json(value: Any) -> str:
 
 def unreachable(error: BaseException) -> UnavailableError:
     """Return the error a user sees when Postgres cannot be used; never shows the URL."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return UnavailableError(
+            "store_full",
+            "Postgres has no room on its disk; nothing was stored.",
+            cure="Free some space there; engram goes on by itself. Send again then, with the same "
+            "Idempotency-Key.",
+            retry_after_s=30,
+        )
     return UnavailableError(
         "postgres_unavailable",
         f"Postgres cannot be used ({type(error).__name__}).",
@@ -113,8 +162,18 @@ def unreachable(error: BaseException) -> UnavailableError:
 
 
 @asynccontextmanager
-async def about(pool: Pool, workspaces: Iterable[UUID]) -> AsyncIterator[Connection]:
+async def about(
+    pool: Pool,
+    workspaces: Iterable[UUID],
+    isolation: Literal["read_committed", "repeatable_read"] | None = None,
+) -> AsyncIterator[Connection]:
     """Open a transaction that sees just these workspaces.
+
+    Args:
+        pool: of the API role.
+        workspaces: at least one.
+        isolation: ``repeatable_read`` for reads of several statements that must agree; only for
+            reads: what writes relies on each statement seeing its own moment.
 
     Raises:
         UnavailableError: Postgres cannot be reached.
@@ -123,7 +182,11 @@ async def about(pool: Pool, workspaces: Iterable[UUID]) -> AsyncIterator[Connect
     if not named:
         raise ValueError("a transaction must name its workspaces")
     listed = "{" + ",".join(named) + "}"
-    async with reachable(), pool.acquire() as connection, connection.transaction():
+    async with (
+        reachable(),
+        pool.acquire() as connection,
+        connection.transaction(isolation=isolation),
+    ):
         await connection.execute("SELECT set_config('engram.workspaces', $1, true)", listed)
         yield connection
 

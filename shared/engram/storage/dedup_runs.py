@@ -50,9 +50,9 @@ class Run:
     finished_at: datetime | None
     undone_at: datetime | None
 
-    def cause(self, reason: str = "guard") -> Cause:
+    def cause(self, reason: str = "guard", space: int | None = None) -> Cause:
         """Return what merges, proposals and conflicts of this run give as their cause."""
-        return Cause(self.workspace, self.actor, self.id, self.rule_version, reason)
+        return Cause(self.workspace, self.actor, self.id, self.rule_version, reason, space=space)
 
 
 async def begin(

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from engram.domain.dedup_decision import Thresholds
+from engram.domain.dedup_thresholds import default_thresholds
 from engram.storage.connection import Connection
 from engram.storage.queries import statement, vector_table
 
@@ -257,12 +258,39 @@ async def clear(connection: Connection) -> None:
     await connection.execute(statement("dedup", "clear_previews"))
 
 
-async def stored_thresholds(connection: Connection, space: int) -> tuple[str, Thresholds | None]:
-    """Return the key of a space and the thresholds that were calibrated for it, if any."""
-    row = await connection.fetchrow(statement("dedup", "thresholds"), space)
-    if row is None or row["merge_from"] is None:
-        return (row["key"] if row else ""), None
-    return row["key"], Thresholds(row["merge_from"], row["propose_from"])
+async def thresholds_of(connection: Connection, space: int) -> Thresholds:
+    """Return the thresholds of a space: calibrated ones, or those it starts with.
+
+    A space to which a migration moves, or has moved, may merge nothing before it is calibrated.
+    """
+    row = await connection.fetchrow(statement("dedup", "standing"), space)
+    if row is not None and row["merge_from"] is not None:
+        return Thresholds(row["merge_from"], row["propose_from"])
+    return default_thresholds(may_merge=row is not None and not row["entered"])
+
+
+async def uncalibrated(connection: Connection) -> list[int]:
+    """Return the spaces that are read, came by a migration, and may merge nothing yet."""
+    return [row["id"] for row in await connection.fetch(statement("dedup", "uncalibrated"))]
+
+
+async def calibrate(connection: Connection, space: int, found: Thresholds) -> bool:
+    """Keep thresholds for a space that has none; False when it has some by now, or is gone."""
+    sql = statement("dedup", "calibrated")
+    return await connection.fetchval(sql, space, found.merge, found.propose) is not None
+
+
+async def is_planned(connection: Connection, workspace: UUID, run_id: UUID) -> bool:
+    """Say whether somebody has planned a run."""
+    return bool(await connection.fetchval(statement("dedup", "is_planned"), workspace, run_id))
+
+
+async def reading(
+    connection: Connection, workspace: UUID, names: Sequence[str], space: int
+) -> set[str]:
+    """Return which of these namespaces read this space at this moment."""
+    rows = await connection.fetch(statement("dedup", "reading"), workspace, list(names), space)
+    return {row["name"] for row in rows}
 
 
 async def set_thresholds(connection: Connection, key: str, found: Thresholds) -> bool:

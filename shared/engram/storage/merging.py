@@ -12,13 +12,14 @@ from uuid_utils.compat import uuid7
 
 from engram.domain.merging import VALUE_NAMES, Values, disagreeing, together
 from engram.storage.connection import Connection
+from engram.storage.deduplicating import reading
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import statement
 from engram.storage.updating import clear_vectors
 
 Left = Literal[
     "gone", "changed", "not_active", "namespace", "owners", "pinned", "metadata", "expired",
-    "taken", "capped", "stopped",
+    "taken", "capped", "stopped", "moved",
 ]  # fmt: skip
 """Why a group was left as it is; docs/dedup-undo.md explains each."""
 
@@ -36,6 +37,8 @@ class Cause:
         rule_version: of the guard that compared the texts.
         reason: a word for the ledger, such as ``guard`` or ``accepted``.
         by_person: somebody has looked at both: disagreeing metadata is no hindrance.
+        space: the vectors that were compared, when some were: what does not read that space any
+            more is left (``moved``).
     """
 
     workspace: UUID
@@ -44,6 +47,7 @@ class Cause:
     rule_version: str = ""
     reason: str = ""
     by_person: bool = False
+    space: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ async def apply_groups(
     """
     wanted = [memory for group in groups for memory in group.ids]
     rows = await locked(connection, cause.workspace, wanted)
-    checked = _checked(groups, rows, cause, now)
+    checked = await _where_read(connection, cause, _checked(groups, rows, cause, now), rows)
     outcomes = await _within_cap(connection, cause, checked, now)
     merging = [outcome for outcome in outcomes if outcome.merge_id]
     if merging:
@@ -179,6 +183,25 @@ def _changed(row: Row | None, survivor: Row | None, version: int, now: datetime)
         "expired": row["expires_at"] is not None and row["expires_at"] <= now,
     }
     return next((left for left, is_so in differs.items() if is_so), None)
+
+
+async def _where_read(
+    connection: Connection, cause: Cause, checked: Sequence[Applied], rows: Mapping[UUID, Row]
+) -> list[Applied]:
+    """Leave what was compared in a space that its namespace does not read any more.
+
+    The pointer is read here and not locked: one that moves after this moves after the merge.
+    """
+    if cause.space is None:
+        return list(checked)
+    place = {one.group.survivor: rows[one.group.survivor]["namespace"] for one in checked
+             if one.merge_id}  # fmt: skip
+    names = sorted(set(place.values()))
+    there = await reading(connection, cause.workspace, names, cause.space) if names else set()
+    return [
+        one if one.merge_id is None or place[one.group.survivor] in there else _left(one, "moved")
+        for one in checked
+    ]
 
 
 async def _within_cap(

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from engram import tracing
 from engram.events import MAX_EVENT_ITEMS, EventKind, encode_items_event, memory_subject
 from engram.storage.connection import Connection
 from engram.storage.queries import statement
@@ -41,11 +42,12 @@ async def announce(
     for one in announcements:
         groups[one.kind, one.workspace].append((str(one.memory_id), one.version))
     lines: list[tuple[UUID, UUID, str, bytes]] = []
+    traceparent = tracing.current()
     for (kind, workspace), items in groups.items():
         for start in range(0, len(items), MAX_EVENT_ITEMS):
             uuid = uuid7()
             part = items[start : start + MAX_EVENT_ITEMS]
-            event = encode_items_event(str(uuid), kind, str(workspace), part, now)
+            event = encode_items_event(str(uuid), kind, str(workspace), part, now, traceparent)
             lines.append((uuid, workspace, memory_subject(kind), event))
     if lines:
         columns = map(list, zip(*lines, strict=True))
@@ -63,10 +65,9 @@ async def delete_lines(connection: Connection, ids: Sequence[int]) -> None:
     await connection.execute(statement("outbox", "delete"), list(ids))
 
 
-async def depth(connection: Connection, most: int) -> tuple[int, float]:
-    """Return how many lines wait, counted up to ``most``, and the age of the oldest in seconds."""
-    row = await connection.fetchrow(statement("outbox", "depth"), most)
-    return (row["lines"], row["oldest_s"]) if row else (0, 0.0)
+async def depth(connection: Connection, most: int) -> int:
+    """Return how many lines wait, counted up to ``most``."""
+    return int(await connection.fetchval(statement("outbox", "depth"), most))
 
 
 async def depth_by_workspace(connection: Connection) -> dict[UUID, int]:

@@ -1,7 +1,7 @@
 """Reconcile's side of the store: how vectors differ from live memories, and the repairs."""
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -50,7 +50,12 @@ class Difference:
 
 @contextlib.asynccontextmanager
 async def differing(
-    connection: Connection, space: int, dimensions: int, checked_seq: int
+    connection: Connection,
+    space: int,
+    dimensions: int,
+    checked_seq: int,
+    workspaces: Collection[UUID] | None = None,
+    is_filling: bool = False,
 ) -> AsyncIterator[AsyncIterator[list[Difference]]]:
     """Compare live memories and vectors of a space in one snapshot; read the outcome in pages.
 
@@ -61,11 +66,13 @@ async def differing(
         space: id of the space.
         dimensions: the length vectors must have.
         checked_seq: vectors up to this ``seq`` were found good before and are not read again.
+        workspaces: whose memories belong in the space, None for everybody's.
+        is_filling: a backfill looks for what is missing, so that is not looked for here.
     """
     await connection.execute(statement("reconcile", "plan"))
     await connection.execute(
         over_vectors("reconcile", "differ", space),
-        *(space, dimensions, checked_seq, GRACE),
+        *(space, dimensions, checked_seq, GRACE, workspaces, is_filling),
         timeout=_SCAN_TIMEOUT_S,
     )
     try:

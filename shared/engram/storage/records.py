@@ -49,12 +49,42 @@ async def history(connection: Connection, workspace: UUID, memory_id: UUID) -> l
     return [{**row, "at": as_time(row["at"])} for row in rows]
 
 
-async def not_embedded(
-    connection: Connection, workspace: UUID, ids: Sequence[UUID], space: int
-) -> int:
-    """Return how many of these live memories still lack a current vector."""
-    sql = over_vectors("memory", "are_embedded", space)
-    return int(await connection.fetchval(sql, workspace, list(ids)))
+async def not_embedded(connection: Connection, workspace: UUID, ids: Sequence[UUID]) -> int:
+    """Return how many of these live memories lack a current vector where they are read."""
+    count = 0
+    for space, some in (await _read_from(connection, workspace, ids)).items():
+        sql = over_vectors("memory", "are_embedded", space)
+        count += await connection.fetchval(sql, workspace, some)
+    return count
+
+
+async def as_read(
+    connection: Connection, workspace: UUID, found: Sequence[Record], space: int
+) -> None:
+    """Let records say whether they are embedded in the space that their namespace reads.
+
+    Args:
+        connection: in a transaction about the workspace.
+        workspace: theirs.
+        found: records that say it of ``space`` so far; changed in place.
+        space: the one the workspace reads by default.
+    """
+    ids = [UUID(str(record["id"])) for record in found]
+    for own, some in (await _read_from(connection, workspace, ids)).items():
+        if own != space:
+            rows = await connection.fetch(over_vectors("export", "current", own), workspace, some)
+            current = {str(row["id"]) for row in rows}
+            here = {str(one) for one in some}
+            for record in found:
+                if str(record["id"]) in here:
+                    record["embedded"] = str(record["id"]) in current
+
+
+async def _read_from(
+    connection: Connection, workspace: UUID, ids: Sequence[UUID]
+) -> dict[int, list[UUID]]:
+    rows = await connection.fetch(statement("memory", "read_from"), workspace, list(ids))
+    return {row["space"]: row["ids"] for row in rows}
 
 
 def _with_columns(sql: str) -> str:

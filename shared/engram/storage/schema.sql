@@ -33,7 +33,21 @@ CREATE TABLE engram.space (
     created_at timestamptz NOT NULL DEFAULT now(),
     merge_from double precision,
     propose_from double precision,
+    workspaces uuid[],
+    embeds_with smallint NOT NULL DEFAULT 0,
+    fenced_until timestamptz NOT NULL DEFAULT '-infinity',
     CHECK (propose_from > 0 AND propose_from <= merge_from AND merge_from <= 1)
+);
+
+-- Models of one family make vectors of one space. Number 0 is the space's own model, in its row.
+CREATE TABLE engram.space_model (
+    space smallint NOT NULL REFERENCES engram.space (id) ON DELETE CASCADE,
+    number smallint NOT NULL CHECK (number > 0),
+    model text NOT NULL,
+    actor text NOT NULL,
+    since timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (space, number),
+    UNIQUE (space, model)
 );
 
 CREATE TABLE engram.workspace (
@@ -68,14 +82,62 @@ CREATE TABLE engram.namespace (
 
 CREATE TABLE engram.migration (
     id uuid PRIMARY KEY,
-    source_space smallint NOT NULL REFERENCES engram.space (id),
-    target_space smallint NOT NULL REFERENCES engram.space (id),
+    source_space smallint REFERENCES engram.space (id) ON DELETE SET NULL,
+    target_space smallint REFERENCES engram.space (id) ON DELETE SET NULL,
     phase text NOT NULL CHECK (phase IN (
         'planned', 'dual_write', 'backfill', 'verified', 'cut_over', 'released', 'aborted')),
     paused boolean NOT NULL DEFAULT false,
     plan jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    source_key text NOT NULL DEFAULT '',
+    target_key text NOT NULL DEFAULT '',
+    target_made boolean NOT NULL DEFAULT false,
+    workspaces uuid[],
+    home uuid,
+    actor text NOT NULL DEFAULT '',
+    options jsonb NOT NULL DEFAULT '{}',
+    wish jsonb,
+    progress jsonb NOT NULL DEFAULT '{}',
+    verdict jsonb,
+    error jsonb,
+    phases jsonb NOT NULL DEFAULT '{}',
+    lease uuid,
+    leased_until timestamptz NOT NULL DEFAULT '-infinity'
+);
+-- One migration is under way at a time: this index is what holds it.
+CREATE UNIQUE INDEX migration_under_way ON engram.migration ((true))
+    WHERE phase IN ('dual_write', 'backfill', 'verified', 'cut_over');
+
+-- How old vectors are re-expressed in the new space, and how well (domain/adapter.py).
+CREATE TABLE engram.adapter (
+    migration uuid PRIMARY KEY REFERENCES engram.migration (id) ON DELETE CASCADE,
+    kind text NOT NULL CHECK (kind IN ('ridge', 'procrustes')),
+    penalty double precision NOT NULL,
+    source_dimensions integer NOT NULL,
+    target_dimensions integer NOT NULL,
+    weights bytea NOT NULL,
+    measured jsonb NOT NULL,
+    worth_reading boolean NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE engram.adapter ALTER COLUMN weights SET STORAGE EXTERNAL;
+
+-- One namespace of one migration. `hint`: below this id nothing was missing when it was last walked.
+CREATE TABLE engram.migration_namespace (
+    workspace uuid NOT NULL,
+    migration uuid NOT NULL,
+    namespace text NOT NULL,
+    state text NOT NULL DEFAULT 'waiting' CHECK (state IN (
+        'waiting', 'backfilling', 'complete', 'verified', 'failed', 'cut_over')),
+    rows bigint NOT NULL DEFAULT 0,
+    reads bigint NOT NULL DEFAULT 0,
+    missing bigint NOT NULL DEFAULT 0,
+    dead bigint NOT NULL DEFAULT 0,
+    hint uuid,
+    verdict jsonb,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (migration, workspace, namespace)
 );
 
 -- Memories ------------------------------------------------------------------------------------
@@ -576,7 +638,8 @@ BEGIN
         'namespace', 'memory', 'memory_revision', 'memory_alias', 'embedding_failure',
         'bulk_batch',
         'dead_letter', 'outbox', 'idempotency', 'merge', 'merge_member', 'proposal', 'conflict',
-        'dedup_run', 'dedup_task', 'dedup_preview', 'decay_setting', 'decay_run', 'decay_archive',
+        'dedup_run', 'dedup_task', 'dedup_preview', 'migration_namespace',
+        'decay_setting', 'decay_run', 'decay_archive',
         'import_job', 'import_chunk', 'import_error', 'import_item', 'import_mark',
         'audit', 'webhook', 'delivery', 'api_key']
     LOOP
@@ -607,6 +670,8 @@ GRANT SELECT ON engram.space, engram.workspace, engram.vector_index, engram.sche
 GRANT INSERT, UPDATE, DELETE ON engram.space, engram.workspace, engram.vector_index
     TO engram_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON engram.sweep, engram.migration TO engram_worker;
+GRANT SELECT ON engram.space_model TO engram_api, engram_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON engram.adapter, engram.space_model TO engram_worker;
 GRANT SELECT, INSERT, UPDATE ON engram.provider_budget TO engram_worker;
 GRANT SELECT ON engram.decay_clock TO engram_api;
 GRANT SELECT, INSERT, UPDATE ON engram.decay_clock TO engram_worker;

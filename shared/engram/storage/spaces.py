@@ -1,5 +1,6 @@
 """Spaces in the database: their rows, their vector tables, and who reads which."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import asyncpg
 
 from engram.domain.spaces import SpaceSpec
 from engram.errors import UnavailableError, UsageError
-from engram.storage.connection import Connection, OwnConnection
+from engram.storage.connection import Connection
 from engram.storage.queries import statement, vector_table
 
 MAX_SPACES = 8
@@ -20,11 +21,21 @@ class Space:
     Attributes:
         id: 1 to 8; the vectors are in ``engram_vec.space_<id>``.
         active: vectors may be written.
+        model_number: of the model that embeds now; 0 is the space's own (``storage/models``).
+        embeds_with: its name.
+        workspaces: whose memories belong in it, None for everybody's.
     """
 
     id: int
     spec: SpaceSpec
     active: bool
+    model_number: int = 0
+    embeds_with: str = ""
+    workspaces: frozenset[UUID] | None = None
+
+    def holds(self, workspace: UUID) -> bool:
+        """Whether this workspace's memories belong in the space."""
+        return self.workspaces is None or workspace in self.workspaces
 
 
 async def all_spaces(connection: Connection) -> list[Space]:
@@ -42,16 +53,28 @@ def _space(row: asyncpg.Record) -> Space:
         normalised=row["normalised"],
         template=row["template"],
     )
-    return Space(row["id"], spec, row["state"] == "active")
+    active = row["state"] == "active"
+    chosen = None if row["workspaces"] is None else frozenset(row["workspaces"])
+    model = row["embeds_with"], row["embeds_with_model"]
+    return Space(row["id"], spec, active, *model, workspaces=chosen)
 
 
-async def create_space(connection: OwnConnection, spec: SpaceSpec, *, deterministic: bool) -> Space:
+async def create_space(
+    connection: Connection,
+    spec: SpaceSpec,
+    *,
+    deterministic: bool,
+    workspaces: Sequence[UUID] | None = None,
+    before: Callable[[int], Awaitable[None]] | None = None,
+) -> Space:
     """Create a space and its vector table; an existing one is returned as it is.
 
     Args:
         connection: of a login that may take engram_worker and engram_vec.
         spec: what tells this space from every other.
         deterministic: the same text gave the same vector twice when the provider was probed.
+        workspaces: whose memories belong in it, None for everybody's.
+        before: awaited with the id of a new space before anybody can see the space.
 
     Raises:
         UsageError: there are eight spaces already, or the same key means another space.
@@ -62,25 +85,37 @@ async def create_space(connection: OwnConnection, spec: SpaceSpec, *, determinis
         for space in spaces:
             if space.spec == spec:
                 return space
-        space_id = _free_id(spaces)
+        newest = await connection.fetchval(statement("space", "newest"))
+        space_id = _free_id(spaces, newest or 0)
         # fmt: off
         await connection.execute("SET LOCAL ROLE engram_worker")
         await connection.execute(
             statement("space", "insert"), space_id, spec.key, spec.provider, spec.model,
             spec.dimensions, spec.dtype, spec.input_type, spec.normalised, spec.template,
-            deterministic,
+            deterministic, None if workspaces is None else list(workspaces),
         )
         # fmt: on
         await connection.execute("SET LOCAL ROLE engram_vec")
         await connection.execute(_table_sql(space_id, spec.dimensions))
         await connection.execute("SET LOCAL ROLE engram_worker")
         await connection.execute("NOTIFY engram_spaces")
-        return Space(space_id, spec, active=True)
+        if before is not None:
+            await before(space_id)
+    chosen = None if workspaces is None else frozenset(workspaces)
+    return Space(space_id, spec, active=True, embeds_with=spec.model, workspaces=chosen)
 
 
-def _free_id(spaces: list[Space]) -> int:
+async def widen(connection: Connection, space: int, workspaces: Sequence[UUID] | None) -> None:
+    """Let these workspaces' memories, or everybody's, belong in a space too."""
+    chosen = None if workspaces is None else list(workspaces)
+    await connection.execute(statement("space", "widen"), space, chosen)
+
+
+def _free_id(spaces: list[Space], newest: int) -> int:
+    """Return the next id in turn: whoever still thinks of a space that is gone meets none."""
     used = {space.id for space in spaces}
-    free = [number for number in range(1, MAX_SPACES + 1) if number not in used]
+    turn = [(newest + step) % MAX_SPACES + 1 for step in range(MAX_SPACES)]
+    free = [number for number in turn if number not in used]
     if not free:
         raise UsageError(
             "too_many_spaces",

@@ -1,7 +1,7 @@
 """The embedder's side of the store: what wants a vector, the guarded write, the failures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -20,13 +20,18 @@ _BEFORE_ALL = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to embed, as it was when it was read."""
+    """A text to embed, as it was when it was read.
+
+    Attributes:
+        first_at: when it failed for the first time; None of one that has not.
+    """
 
     workspace: UUID
     id: UUID
     version: int
     content: str
     attempts: int
+    first_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ async def due(
         [row["memory_id"] for row in claimed],
         [row["attempts"] for row in claimed],
     )
-    found = [Text(*row) for row in rows]
+    first_at = {(row["workspace"], row["memory_id"]): row["first_at"] for row in claimed}
+    found = [replace(Text(*row), first_at=first_at[row["workspace"], row["id"]]) for row in rows]
     live = {(text.workspace, text.id) for text in found}
     gone = [key for row in claimed if (key := (row["workspace"], row["memory_id"])) not in live]
     if gone:
@@ -89,10 +95,21 @@ async def due(
     return found, max(row["workspace"] for row in claimed), len(claimed)
 
 
+async def failed(connection: Connection, ids: Sequence[MemoryId], space: int) -> set[MemoryId]:
+    """Return those of these memories that have a failure in this space, waiting or dead."""
+    rows = await connection.fetch(
+        statement("embed", "failed"), [w for w, _ in ids], [i for _, i in ids], space
+    )
+    return {(row["workspace"], row["id"]) for row in rows}
+
+
 async def twins(
     connection: Connection, texts: Sequence[Text], space: int
-) -> dict[tuple[UUID, bytes], NDArray[np.float16]]:
-    """Return current vectors of equal texts in the same workspace, by (workspace, sha256)."""
+) -> dict[tuple[UUID, bytes], tuple[NDArray[np.float16], int]]:
+    """Return current vectors of equal texts in the same workspace, by (workspace, sha256).
+
+    Beside each vector stands the number of the model that made it.
+    """
     hashes = [content_hash(text.content) for text in texts]
     rows = await connection.fetch(
         over_vectors("embed", "twins", space),
@@ -100,7 +117,10 @@ async def twins(
         [fold_hash(text.content) for text in texts],
         hashes,
     )
-    return {(row["workspace"], row["content_sha256"]): row["embedding"].to_numpy() for row in rows}
+    return {
+        (row["workspace"], row["content_sha256"]): (row["embedding"].to_numpy(), row["model"])
+        for row in rows
+    }
 
 
 async def store_vectors(
@@ -109,6 +129,7 @@ async def store_vectors(
     vectors: NDArray[np.float32] | NDArray[np.float16],
     space: int,
     now: datetime,
+    models: Sequence[int] = (),
 ) -> set[MemoryId]:
     """Write vectors under guard and announce them; return the memories that took theirs.
 
@@ -120,6 +141,7 @@ async def store_vectors(
         vectors: (n, d), finite, of positive norm, in the order of ``texts``.
         space: id of the space they belong to.
         now: time of the announcement.
+        models: number of the model that made each (``domain/spaces``); empty is the space's own.
     """
     # Turned into the wire's big-endian halves at once: row by row costs a tenth of the embedder.
     halves = np.asarray(vectors, dtype=">f2")
@@ -130,6 +152,7 @@ async def store_vectors(
         [text.version for text in texts],
         [HalfVector(half) for half in halves],
         space,
+        models or [0] * len(texts),
     )
     if not stored:
         return set()
@@ -137,6 +160,31 @@ async def store_vectors(
     await _clear_failures(connection, sorted(taken), space)
     await announce(connection, (Announcement("embedded", *row) for row in stored), now)
     return taken
+
+
+async def defer(connection: Connection, texts: Sequence[Text], space: int) -> int:
+    """Make due again what did not take its vector because its namespace is being cut over.
+
+    Memories that changed meanwhile, or have their vector, are left as they are.
+
+    Args:
+        connection: in a transaction of the worker role.
+        texts: what was embedded and not stored.
+        space: id of the space.
+
+    Returns:
+        How many wait; no attempt is counted for them.
+    """
+    ordered = sorted(texts, key=lambda text: text.id)
+    rows = await connection.fetch(
+        over_vectors("embed", "defer", space),
+        [text.workspace for text in ordered],
+        [text.id for text in ordered],
+        [text.version for text in ordered],
+        [text.attempts for text in ordered],
+        space,
+    )
+    return len(rows)
 
 
 async def _clear_failures(connection: Connection, ids: Sequence[MemoryId], space: int) -> None:

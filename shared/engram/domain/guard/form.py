@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from engram.domain.guard.bounds import bounded
 from engram.domain.guard.idioms import plain_speech
 from engram.domain.guard.lexicon import words
+from engram.domain.guard.manner import mannered
 from engram.domain.guard.morphology import forms
 from engram.domain.guard.phrases import replaced
 from engram.domain.guard.reading import Unit, read
@@ -23,7 +25,7 @@ _OWNED = frozenset({"their", "his", "her"})
 def full_form(tokens: Sequence[Raw], *, spoken: bool) -> Form:
     """Units with phrases replaced; with `spoken` pronouns stand for the user who speaks."""
     units = replaced(_rated(replaced(tag(read(tokens)))))
-    units = plain_speech(_approximated(units))
+    units = mannered(bounded(plain_speech(_approximated(units))))
     return tuple(_without_user(units, spoken=spoken))
 
 
@@ -34,7 +36,7 @@ def _rated(units: Sequence[Unit]) -> list[Unit]:
         if (
             out[i].lemma == "a"
             and out[i + 1].lemma in _RATES
-            and out[i - 1].value
+            and (out[i - 1].value or out[i - 1].lemma in {"time", "once", "twice"})
             and not out[i + 1].tag
         ):
             out[i] = replace(out[i], lemma="per", text="per")

@@ -49,17 +49,30 @@ def named_code(tokens: Sequence[Raw], i: int) -> Value | None:
     return None
 
 
+def _address(url: str) -> str:
+    """A URL without https:// and a closing slash; the host in lower case, the rest as written."""
+    plain = re.sub(r"^https://", "", url, flags=re.IGNORECASE).rstrip("/")
+    scheme, mark, rest = plain.rpartition("://")
+    host, slash, path = rest.partition("/")
+    return scheme.lower() + mark + host.lower() + slash + path
+
+
 def identifier(tokens: Sequence[Raw], i: int) -> Value | None:
     """URLs, mail addresses, paths, phone numbers, account numbers, codes."""
     token = tokens[i]
+    if token.sort in {"phone", "mac", "uuid", "iban"}:
+        return Value(_numbered(token), "identifier", 1)
+    if token.sort == "code":
+        return code(token.text)
+    written = {"email": token.low, "url": _address(token.text), "path": token.text}
+    return Value(f"id:{written[token.sort]}", "identifier", 1) if token.sort in written else None
+
+
+def _numbered(token: Raw) -> str:
+    """What is grouped by spaces, dots or dashes that say nothing."""
     if token.sort == "phone":
-        return Value("tel:" + re.sub(r"[^\d+]", "", token.text), "identifier", 1)
+        plain = re.sub(r"[^\d+]", "", token.text)
+        return "tel:" + re.sub(r"^00", "+", plain)
     if token.sort == "iban":
-        return Value("id:" + token.text.replace(" ", "").lower(), "identifier", 1)
-    if token.sort == "email":
-        return Value(f"id:{token.low}", "identifier", 1)
-    if token.sort == "url":
-        return Value(f"id:{token.text.rstrip('/')}", "identifier", 1)
-    if token.sort == "path":
-        return Value(f"id:{token.text}", "identifier", 1)
-    return code(token.text) if token.sort == "code" else None
+        return "id:" + token.text.replace(" ", "").lower()
+    return f"id:{token.low.replace('-', ':')}"

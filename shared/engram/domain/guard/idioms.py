@@ -13,8 +13,37 @@ _MEASURES = {"weigh": "weight", "last": "duration"}
 def plain_speech(units: Sequence[Unit]) -> list[Unit]:
     """All rewritings one after another."""
     out = list(units)
-    for rule in (_got, _agents, _perfect, _measured, _born, _none_of_it, _dated):
+    for rule in (_labelled, _got, _agents, _perfect, _measured, _born, _none_of_it, _dated):
         out = rule(out)
+    return out
+
+
+_CALLINGS = frozenset({"job", "occupation", "profession"})
+_REACHED = {"telephone": "tel:", "mobile": "tel:", "cell": "tel:", "fax": "tel:", "email": "id:"}
+
+
+def _labelled(units: list[Unit]) -> list[Unit]:
+    """Rule: "Job: nurse" is "is a nurse", "Allergies: nuts" is "allergic to nuts"."""
+    out = _addressed(units)
+    if len(out) < 3 or out[1].text != ":" or any(u.tag in _FINITE for u in out):
+        return out
+    if out[0].lemma in _CALLINGS and not out[0].tag and out[2].sort == "word":
+        return [Unit("be", "P", "word", "is"), Unit("a", "", "word", "a"), *out[2:]]
+    if out[0].lemma == "allergy":
+        return [Unit("allergic", "", "word", "allergic"), Unit("to", "", "word", "to"), *out[2:]]
+    return out
+
+
+def _addressed(units: list[Unit]) -> list[Unit]:
+    """Rule: before the number itself "phone" is "phone number", "email" is "email address"."""
+    out: list[Unit] = []
+    for i, unit in enumerate(units):
+        known = out and out[-1].lemma in _REACHED
+        if known and unit.lemma in {"number", "address"}:
+            ahead = units[i + 1 : i + 4]
+            if any(u.lemma.startswith(_REACHED[out[-1].lemma]) for u in ahead):
+                continue
+        out.append(unit)
     return out
 
 

@@ -8,10 +8,16 @@ from engram.domain.guard.morphology import forms, known
 _WORD = re.compile(r"(?<!\d)[^\W\d_]{2,}(?:'[^\W\d_]+)?(?!\d)")
 _LETTER = re.compile(r"[^\W\d_]")
 _MOST_WORDS = 60
+# Addresses and codes are of no language.
+_NAMES_OF_THINGS = re.compile(
+    r"(?:https?://|www\.)\S+|\S+@\S+\.\w+|\b[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}\b"
+    r"|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b"
+)
 
 
 def english(folded: str) -> bool:
     """Conservatively: Latin letters, and enough words that English has and others rarely share."""
+    folded = _NAMES_OF_THINGS.sub(" ", folded)
     letters = _LETTER.findall(folded[:2000])
     if not letters or sum(not c.isascii() for c in letters) > len(letters) * 0.15:
         return not letters

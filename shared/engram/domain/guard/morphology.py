@@ -65,7 +65,11 @@ def standard_spelling(low: str) -> str:
     if len(low) >= 6:
         candidate = re.sub(r"is(e|ed|es|ing|er|ers|ation|ations)$", r"iz\1", candidate)
         candidate = re.sub(r"ys(e|ed|es|ing)$", r"yz\1", candidate)
-    return candidate if candidate != low and candidate in dictionary() else low
+    if candidate == low:
+        return low
+    reading = forms(candidate)
+    listed = candidate in dictionary() or reading.noun or reading.adjective or reading.verb
+    return candidate if listed else low
 
 
 def _unaccented(low: str) -> str:

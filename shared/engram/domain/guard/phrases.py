@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from engram.domain.guard.lexicon import table
+from engram.domain.guard.lexicon import table, words
 from engram.domain.guard.morphology import forms, standard_spelling
 from engram.domain.guard.reading import Unit
 
@@ -57,7 +57,10 @@ def _match(units: Sequence[Unit], i: int, entry: Entry) -> Unit | None:
         fits = window[0].tag in _VERB
         return replace(window[0], lemma=entry.meaning, text=_text(window)) if fits else None
     last = window[-1]
-    fits = last.tag in {"", "pl"}
+    # Before the noun nothing is inflected: "signed off" is no "sign-off".
+    fits = last.tag in {"", "pl"} and all(
+        u.text.lower() == w or not u.tag for u, w in zip(window[:-1], entry.parts, strict=False)
+    )
     return replace(last, lemma=entry.meaning, text=_text(window)) if fits else None
 
 
@@ -99,3 +102,14 @@ def _goes_on(units: Sequence[Unit], i: int, word: str) -> bool:
 def verb_of(lemma: str) -> bool:
     """Whether a lemma can be a verb."""
     return bool(forms(lemma).tags)
+
+
+def nominal(unit: Unit) -> bool:
+    """Whether a unit can be part of a noun phrase without a verb or preposition."""
+    if unit.sort == "mark" or unit.tag in {"P", "D", "B"} or unit.lemma in words("modals"):
+        return False
+    if unit.lemma in words("negators") or unit.lemma in words("subordinators"):
+        return False
+    if unit.lemma in {"to", "and", "or", "but", "nor", "only", "by"}:
+        return False
+    return unit.lemma not in words("prepositions") or unit.lemma == "of"

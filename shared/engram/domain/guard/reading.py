@@ -1,13 +1,13 @@
 """A text read into units: values in one notation, words with lemma and form, marks."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from engram.domain.guard import identifiers, times, values
+from engram.domain.guard import identifiers, periods, times, values
 from engram.domain.guard.lexicon import notation, table
-from engram.domain.guard.morphology import known, standard_spelling
+from engram.domain.guard.morphology import standard_spelling
+from engram.domain.guard.opening import opened
 from engram.domain.guard.tokens import Raw
 from engram.domain.guard.values import Value
 
@@ -37,9 +37,9 @@ class Unit:
 
 
 _READERS: tuple[Callable[[Sequence[Raw], int], Value | None], ...] = (
-    times.date, times.clock, values.money, values.quantity, values.share, times.weekday,
-    identifiers.version, identifiers.named_code, values.ordinal, values.number,
-    identifiers.identifier,
+    values.age, periods.quarter, times.date, periods.spoken_clock, times.clock, values.money,
+    values.quantity, values.share, times.weekday, identifiers.version, identifiers.named_code,
+    values.ordinal, values.number, identifiers.identifier,
 )  # fmt: skip
 _ALONE = ("'ll", "'ve", "'re", "'m", "'d", "'s", "'")
 _BARE_NOT = {
@@ -52,6 +52,7 @@ _IRREGULAR_NOT = {"can't": "can", "won't": "will", "shan't": "shall", "ain't": "
 _FULL = {"'ll": "will", "'ve": "have", "'re": "are", "'m": "am"}
 _IS = frozenset({"it", "he", "she", "that", "there", "here", "what", "who", "where", "how"})
 _AFTER_IS = frozenset({"a", "an", "the", "in", "on", "at", "not", "from", "now", "called", "named"})
+_NAMED_TIMES = ("weekdays", "months")
 _MARKS = frozenset(',;:.()!?–"[]=*|•')
 
 
@@ -62,7 +63,7 @@ def _starters() -> frozenset[str]:
     keys = {k for name in listed for k in notation(name)}
     keys |= {day + "s" for day in notation("weekdays")}
     return frozenset(keys | {"a", "an", "the", "half", "noon", "midday", "midnight", "quarter"}
-                     | {"version", "ver", "v", "every", "each"})  # fmt: skip
+                     | {"version", "ver", "v", "every", "each", "aged", "fortnight"})  # fmt: skip
 
 
 def split_word(text: str, following: str) -> list[str]:
@@ -105,28 +106,15 @@ def words_apart(tokens: Sequence[Raw]) -> list[Raw]:
 
 def _written_out(tokens: list[Raw]) -> list[Raw]:
     """Abbreviations of one word as the words they stand for; a dot after them goes."""
-    full: dict[str, str] = table("abbreviations")["words"]
-    dotted: dict[str, str] = table("abbreviations")["dotted"]
     out: list[Raw] = []
     skip = False
     for i, token in enumerate(tokens):
         if skip:
             skip = False
             continue
-        low = token.low.rstrip(".")
         dot = i + 1 < len(tokens) and tokens[i + 1].text == "." and tokens[i + 1].joined
-        inside = (token.joined and i and tokens[i - 1].text == "-") or (
-            i + 1 < len(tokens) and tokens[i + 1].text == "-" and tokens[i + 1].joined
-        )
-        number_before = bool(out) and out[-1].text[-1:].isdigit()
-        meant = full.get(low) if not number_before or low in {"hrs", "hr"} else None
-        if meant is None and dot and not number_before:
-            meant = dotted.get(low)
-        if low == "st" and i + 1 + dot < len(tokens) and tokens[i + 1 + dot].text[0].isupper():
-            meant = "saint"
-        elif low == "st" and out and out[-1].text[0].isupper():
-            meant = "street"
-        if meant is None or inside or token.sort not in {"word", "dotted", "path"}:
+        meant = _meaning(tokens, i, out, dot=dot)
+        if meant is None or _hyphened(tokens, i) or token.sort not in _ABBREVIATED:
             out.append(token)
             continue
         skip = dot and i + 2 < len(tokens)
@@ -135,9 +123,41 @@ def _written_out(tokens: list[Raw]) -> list[Raw]:
     return out
 
 
+_ABBREVIATED = frozenset({"word", "dotted", "path", "code"})
+
+
+def _hyphened(tokens: Sequence[Raw], i: int) -> bool:
+    before = tokens[i].joined and i and tokens[i - 1].text == "-"
+    behind = i + 1 < len(tokens) and tokens[i + 1].text == "-" and tokens[i + 1].joined
+    return bool(before or behind)
+
+
+def _meaning(tokens: Sequence[Raw], i: int, before: Sequence[Raw], *, dot: bool) -> str | None:
+    """What a short form stands for where it stands; None for other words."""
+    listed = table("abbreviations")
+    token = tokens[i]
+    low = token.low.rstrip(".")
+    if token.sort == "dotted":
+        low = low.replace(".", "")
+    if low == "st":
+        return _street_or_saint(tokens, i + 1 + dot, before) or ("street" if dot else None)
+    after_number = bool(before) and before[-1].text[-1:].isdigit()
+    if after_number and token.sort != "dotted":
+        return listed["words"].get(low) if low in {"hrs", "hr"} else None
+    meant: str | None = listed["exact"].get(token.text.replace(".", ""))
+    meant = meant or listed["words"].get(low)
+    return meant or (listed["dotted"].get(low) if dot else None)
+
+
+def _street_or_saint(tokens: Sequence[Raw], i: int, before: Sequence[Raw]) -> str | None:
+    if i < len(tokens) and tokens[i].text[0].isupper():
+        return "saint"
+    return "street" if before and before[-1].text[0].isupper() else None
+
+
 def read(tokens: Sequence[Raw]) -> list[Unit]:
     """Units in the order of the text; words carry no lemma yet."""
-    tokens = words_apart(_opened(tokens))
+    tokens = words_apart(opened(tokens))
     units: list[Unit] = []
     i = 0
     while i < len(tokens):
@@ -151,30 +171,6 @@ def read(tokens: Sequence[Raw]) -> list[Unit]:
             units.append(unit)
         i += 1
     return units
-
-
-def _opened(tokens: Sequence[Raw]) -> list[Raw]:
-    """Rule: "90-day" and "/month" as their parts, so that units are seen."""
-    out: list[Raw] = []
-    for token in tokens:
-        compound = (
-            re.fullmatch(r"(\d+(?:\.\d+)?)-([a-zA-Z]+)", token.text)
-            if token.sort == "code"
-            else None
-        )
-        if compound and (known(compound.group(2).lower()) or len(compound.group(2)) > 3):
-            out.append(Raw("number", compound.group(1), token.start, token.joined))
-            out.append(Raw("word", compound.group(2), token.start, joined=True))
-        elif (
-            token.sort == "path"
-            and re.fullmatch(r"/[a-z]+", token.text)
-            and values.unit_of(token.text[1:])
-        ):
-            out.append(Raw("word", "per", token.start, joined=False))
-            out.append(Raw("word", token.text[1:], token.start, joined=False))
-        else:
-            out.append(token)
-    return out
 
 
 def _value(tokens: Sequence[Raw], i: int) -> Value | None:
@@ -194,8 +190,7 @@ def _plain(tokens: Sequence[Raw], i: int) -> Unit | None:
     """A word, or a mark; signs that stand for words become those."""
     token = tokens[i]
     if token.sort in {"word", "dotted"}:
-        low = token.low.replace(".", "")
-        return Unit(standard_spelling(low), "", "word", token.text.replace(".", ""))
+        return _worded(tokens, i)
     signs = table("abbreviations")["signs"]
     if token.text in signs:
         return Unit(signs[token.text], "", "word", token.text)
@@ -206,6 +201,25 @@ def _plain(tokens: Sequence[Raw], i: int) -> Unit | None:
     if token.text in _MARKS:
         return Unit(token.text, "", "mark", token.text)
     return Unit(token.text, "", "word", token.text)
+
+
+def _worded(tokens: Sequence[Raw], i: int) -> Unit:
+    token = tokens[i]
+    if token.text == "A" and _names(tokens, i):
+        # A letter that names, as in "plan A": no article.
+        return Unit("a'", "", "name", token.text)
+    low = token.low.replace(".", "")
+    return Unit(standard_spelling(low), "", "word", token.text.replace(".", ""))
+
+
+def _names(tokens: Sequence[Raw], i: int) -> bool:
+    """Whether A is a letter and no article: before a verb or the end, or in the middle."""
+    after = tokens[i + 1] if i + 1 < len(tokens) else None
+    if after is None or after.text in _MARKS or after.low in {"is", "was", "has", "are"}:
+        return True
+    before = tokens[i - 1] if i else None
+    begins = before is None or before.text in _MARKS or before.sort == "symbol"
+    return not begins and not (before is not None and before.text.isupper())
 
 
 def _dash(tokens: Sequence[Raw], i: int) -> Unit | None:
@@ -220,7 +234,8 @@ def _dash(tokens: Sequence[Raw], i: int) -> Unit | None:
         return Unit("minus" if not tokens[i].joined and after.joined else "to", "", "word", "-")
     if not tokens[i].joined and after.joined and after.text[0].isdigit():
         return Unit("minus", "", "word", "-")
+    if any(before.low in notation(name) and after.low in notation(name) for name in _NAMED_TIMES):
+        return Unit("to", "", "word", "-")
     if tokens[i].joined and after.joined and tokens[i].text == "-":
         return None
-    both_days = before.low in notation("weekdays") and after.low in notation("weekdays")
-    return Unit("to", "", "word", "-") if both_days else Unit("–", "", "mark", "–")
+    return Unit("–", "", "mark", "–")

@@ -6,10 +6,12 @@ from functools import cache
 from typing import NamedTuple
 
 from engram.domain.guard.form import Form
+from engram.domain.guard.identity import apposed, genitive, inverted
 from engram.domain.guard.idioms import attributed, employed_as, headline, topic_first
 from engram.domain.guard.lexicon import table, words
-from engram.domain.guard.phrases import entries, verb_of
+from engram.domain.guard.phrases import entries, nominal, verb_of
 from engram.domain.guard.reading import Unit
+from engram.domain.guard.voice import active, phrase_end
 
 _MAX_SLOT = 9
 _FINITE = frozenset({"P", "D"})
@@ -34,29 +36,27 @@ def _groups() -> dict[str, tuple[tuple[Pattern, Pattern], ...]]:
     found: dict[str, list[tuple[Pattern, Pattern]]] = {}
     for group in table("relations")["relations"]:
         patterns = [_pattern(text) for text in group]
-        for pattern in patterns:
+        for kept, pattern in [*((patterns[0], p) for p in patterns), *_measured(patterns)]:
             anchor = max(sorted(pattern.literals), key=len)
-            found.setdefault(anchor, []).append((patterns[0], pattern))
+            found.setdefault(anchor, []).append((kept, pattern))
     return {anchor: tuple(pairs) for anchor, pairs in found.items()}
+
+
+def _measured(patterns: Sequence[Pattern]) -> Iterator[tuple[Pattern, Pattern]]:
+    """Rule: with "older than" goes "two years older than", by as much."""
+    if not all("than" in p.literals and p.parts[1] == "be" for p in patterns):
+        return
+    by_so_much = [Pattern((*p.parts[:2], "{q}", *p.parts[2:]), p.literals) for p in patterns]
+    for pattern in by_so_much:
+        yield by_so_much[0], pattern
 
 
 def _meant(part: str) -> str:
     """A literal as phrases.py writes it, so that synonyms need not be listed twice."""
-    for entry in entries().get(part, ()):
+    for entry in () if part == "name" else entries().get(part, ()):
         if entry.parts == (part,) and entry.sort != "fixed":
             return entry.meaning
     return part
-
-
-def nominal(unit: Unit) -> bool:
-    """Whether a unit can be part of a noun phrase without a verb or preposition."""
-    if unit.sort == "mark" or unit.tag in {"P", "D", "B"} or unit.lemma in words("modals"):
-        return False
-    if unit.lemma in words("negators") or unit.lemma in words("subordinators"):
-        return False
-    if unit.lemma in {"to", "and", "or", "but", "nor", "only", "by"}:
-        return False
-    return unit.lemma not in words("prepositions") or unit.lemma == "of"
 
 
 def _bind(
@@ -77,14 +77,16 @@ def _bind(
         return
     while i < len(units) and units[i].lemma in words("articles"):
         i += 1
-    if i < len(units) and _literal(units[i], part):
+    if i < len(units) and _literal(units[i], part, obliged=i > 0 and units[i - 1].lemma == "must"):
         for bound, end, form in _bind(parts[1:], units, i + 1, slots):
             yield bound, end, units[i].tag if units[i].tag in _FINITE else form
 
 
-def _literal(unit: Unit, part: str) -> bool:
+def _literal(unit: Unit, part: str, *, obliged: bool) -> bool:
     if unit.lemma != part:
         return False
+    if obliged and unit.tag == "B":
+        return True
     return (
         unit.tag in _FINITE | {"N"}
         if verb_of(part) and part != "boss" and unit.tag
@@ -95,6 +97,8 @@ def _literal(unit: Unit, part: str) -> bool:
 def _filled(pattern: Pattern, slots: Slots, form: str) -> tuple[Unit, ...]:
     """The kept form of a relation with the slots put in."""
     out: list[Unit] = []
+    if "must" in pattern.literals:
+        return _due(pattern, slots)
     tensed = False
     for part in pattern.parts:
         if part.startswith("{"):
@@ -106,6 +110,17 @@ def _filled(pattern: Pattern, slots: Slots, form: str) -> tuple[Unit, ...]:
     return tuple(out)
 
 
+def _due(pattern: Pattern, slots: Slots) -> tuple[Unit, ...]:
+    """A duty: "must" and the verb in its base form."""
+    out: list[Unit] = []
+    for part in pattern.parts:
+        if part.startswith("{"):
+            out.extend(slots.get(part, ()))
+        else:
+            out.append(Unit(part, "" if part == "must" else "B", "word", part))
+    return tuple(out)
+
+
 def _complete(units: Sequence[Unit], end: int) -> bool:
     """A relation ends where its last noun phrase does."""
     return end == len(units) or not nominal(units[end])
@@ -113,16 +128,19 @@ def _complete(units: Sequence[Unit], end: int) -> bool:
 
 def turned(form: Form) -> list[Form]:
     """Other readings of a form: active for passive, the kept form of each relation."""
-    base = _genitive(_dative(form))
+    base = genitive(_dative(apposed(form)))
     found = [] if base == form else [base]
+    found.extend(r for r in (inverted(base),) if r != base)
     found.extend(_allergies(base))
     found.extend(_relative(base))
     rewritten = (tuple(rule(base)) for rule in (employed_as, topic_first, attributed, headline))
     found.extend(r for r in rewritten if r != base)
-    for start in (base, *_active(base)):
+    for start in (base, *active(base)):
         if start != base:
-            found.append(_genitive(_dative(start)))
-        found.extend(_converses(start))
+            found.append(genitive(_dative(start)))
+        for reading in _converses(start):
+            found.append(reading)
+            found.extend(_swapped(reading, {u.lemma for u in reading}))
     return found
 
 
@@ -133,9 +151,63 @@ def _converses(form: Form) -> Iterator[Form]:
             if not pattern.literals <= lemmas:
                 continue
             for slots, end, tag in _bind(pattern.parts, form, 0, {}):
-                if _complete(form, end) and tag:
+                due = "must" in kept.literals
+                if _complete(form, end) and (tag in {"", "P"} if due else tag):
                     yield _filled(kept, slots, tag) + form[end:]
+    yield from _sided(form)
     yield from _swapped(form, lemmas)
+
+
+_SIDES = {
+    "less": "more",
+    "under": "over",
+    "later": "earlier",
+    "slower": "faster",
+    "worse": "better",
+    "lower": "higher",
+    "after": "before",
+}
+
+
+def _sided(form: Form) -> Iterator[Form]:
+    """Rule: "Bob earns less than Ann" is "Ann earns more than Bob"; so with before and after."""
+    for i in range(1, len(form) - 2):
+        if form[i].tag not in _FINITE or form[i].lemma == "be" or form[i + 1].lemma not in _SIDES:
+            continue
+        side = form[i + 1]
+        if side.lemma == "under" and "than" not in side.text:
+            continue
+        start = i + 2 + (side.lemma not in {"after", "under"})
+        if start > i + 2 and form[i + 2].lemma != "than":
+            continue
+        end = phrase_end(form, start)
+        x, y = form[:i], form[start:end]
+        if end > start and _complete(form, end) and _alike(x, y):
+            turned = replace(side, lemma=_SIDES[side.lemma], text=_SIDES[side.lemma])
+            yield (*y, form[i], turned, *form[i + 2 : start], *x, *form[end:])
+        return
+
+
+def _alike(x: Form, y: Form) -> bool:
+    """Whether both are somebody or something of one kind, and neither is a time."""
+    if not x or not all(nominal(u) and not u.value for u in (*x, *y)):
+        return False
+    named = [all(u.sort == "name" or _capital(u) for u in side) for side in (x, y)]
+    given = [side[0].lemma in {"the", "her", "his", "their", "its", "our"} for side in (x, y)]
+    if any(u.lemma in _MEALS for u in (*x, *y)):
+        return False
+    return all(named) or all(given)
+
+
+_MEALS = frozenset(
+    {"breakfast", "lunch", "dinner", "holiday", "weekend", "summer", "winter", "day"}
+)
+
+
+def _capital(unit: Unit) -> bool:
+    return (
+        unit.text[:1].isupper() and unit.sort == "word" and unit.lemma not in words("determiners")
+    )
 
 
 def _relative(form: Form) -> Iterator[Form]:
@@ -180,113 +252,23 @@ def _swapped(form: Form, lemmas: set[str]) -> Iterator[Form]:
                     yield _filled(pattern, {**slots, "{x}": x, "{y}": y}, tag) + form[end:]
 
 
-def _active(form: Form) -> list[Form]:
-    """Rule: "The roof was repaired by Ann last week" is "Ann repaired the roof last week"."""
-    for i in range(1, len(form) - 2):
-        if form[i].lemma != "be" or not all(nominal(u) for u in form[:i]):
-            continue
-        j = i + 1
-        while j < len(form) and form[j].lemma in words("floating"):
-            j += 1
-        if j + 1 < len(form) and form[j].tag in {"D", "N"} and _agent(form, j + 1):
-            return _turned_active(form, i, j)
-    return _modal_active(form)
-
-
-def _agent(form: Form, i: int) -> bool:
-    """Rule: "by" somebody, or "with" a thing that does it."""
-    if form[i].lemma == "with" and i + 1 < len(form):
-        return form[i + 1].lemma not in words("pronouns") and form[-1].sort != "name"
-    return form[i].lemma == "by"
-
-
-def _modal_active(form: Form) -> list[Form]:
-    """Rule: "Expenses can be approved by Ravi" as "Ravi can approve expenses"."""
-    for i in range(1, len(form) - 4):
-        modal, be, verb, by = form[i : i + 4]
-        if (
-            modal.lemma in words("modals")
-            and be.lemma == "be"
-            and verb.tag in {"D", "N"}
-            and by.lemma == "by"
-        ):
-            end = _phrase_end(form, i + 4)
-            if all(nominal(u) for u in form[:i]) and end > i + 4:
-                done = replace(verb, tag="B")
-                return [(*form[i + 4 : end], modal, done, *form[:i], *form[end:])]
-    return []
-
-
-def _phrase_end(form: Form, start: int) -> int:
-    end = start
-    while end < len(form) and nominal(form[end]) and not _when(form[end]):
-        end += 1
-    return end
-
-
-def _when(unit: Unit) -> bool:
-    """A point in time or a rhythm, which is no part of the phrase before it."""
-    named = {
-        "last",
-        "next",
-        "this",
-        "yesterday",
-        "today",
-        "tomorrow",
-        "every",
-        "each",
-        "once",
-        "twice",
-    }
-    return (
-        unit.sort in {"time", "date", "weekday"}
-        or unit.lemma in named
-        or unit.lemma.startswith("every_")
-    )
-
-
-def _turned_active(form: Form, i: int, j: int) -> list[Form]:
-    """The agent is the next noun phrase, or that with a further "on …", "in …" up to the end."""
-    tag = form[i].tag
-    end = _phrase_end(form, j + 2)
-    if tag not in _FINITE or end == j + 2:
-        return []
-    closed = len(form)
-    while closed > end and form[closed - 1].sort == "mark":
-        closed -= 1
-    ends = [end]
-    if end < closed and form[end].lemma in {"on", "in", "from", "at"}:
-        ends += [closed] if _phrase_end(form, end + 1) == closed else []
-    verb = (*form[i + 1 : j], replace(form[j], tag=tag), *form[:i])
-    return [(*form[j + 2 : e], *verb, *form[e:]) for e in ends]
-
-
 def _dative(form: Form) -> Form:
     """Rule: "gave Paolo a laptop" as "gave a laptop to Paolo"."""
     verbs = table("relations")["dative"]
     for i in range(len(form) - 2):
         if form[i].lemma in verbs and form[i].tag in _FINITE | {"B"}:
             receiver = form[i + 1]
-            end = _phrase_end(form, i + 2)
+            end = phrase_end(form, i + 2)
             person = receiver.sort == "name" or receiver.lemma in {"him", "them", "us", "user"}
             if (
                 person
                 and end > i + 2
                 and form[i + 2].lemma not in {"of", "'s"}
-                and form[i + 2].sort != "name"
+                and (
+                    form[i + 2].sort != "name"
+                    or form[i + 2].lemma in table("relations")["languages"]
+                )
             ):
                 to = Unit("to", "", "word", "to")
                 return (*form[: i + 1], *form[i + 2 : end], to, receiver, *form[end:])
-    return form
-
-
-def _genitive(form: Form) -> Form:
-    """Rule: "the mother of Ann" as "Ann's mother"."""
-    relational = table("relations")["relational"]
-    for i in range(len(form) - 2):
-        owner = form[i + 2]
-        if form[i].lemma in relational and form[i + 1].lemma == "of" and owner.sort == "name":
-            of = Unit("'s", "", "word", "'s")
-            start = i - 1 if i and form[i - 1].lemma in words("articles") else i
-            return (*form[:start], owner, of, form[i], *form[i + 3 :])
     return form

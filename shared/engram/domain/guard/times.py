@@ -81,7 +81,7 @@ def _zone(tokens: Sequence[Raw], i: int) -> tuple[int, int] | None:
     return ahead, 1
 
 
-def _clock_key(minute: int, tokens: Sequence[Raw], i: int, used: int) -> Value:
+def of_day(minute: int, tokens: Sequence[Raw], i: int, used: int) -> Value:
     """A certain time of day; with a zone in UTC unless that would change the day."""
     zone = _zone(tokens, i + used)
     if zone is None:
@@ -92,13 +92,13 @@ def _clock_key(minute: int, tokens: Sequence[Raw], i: int, used: int) -> Value:
     return Value(f"t:{minute}@{zone[0]}", "time", used + zone[1])
 
 
-def _finish(tokens: Sequence[Raw], i: int, hour: int, minute: int, used: int) -> Value | None:
+def finished(tokens: Sequence[Raw], i: int, hour: int, minute: int, used: int) -> Value | None:
     """A time read so far; without am or pm a small hour stays undecided."""
     if i + used < len(tokens) and tokens[i + used].low in {"o'clock", "oclock"}:
         used += 1
     half = _half_of_day(tokens, i + used, hour)
     if half and 1 <= hour <= 12:
-        return _clock_key(_minutes(hour, minute, half[0]), tokens, i, used + half[1])
+        return of_day(_minutes(hour, minute, half[0]), tokens, i, used + half[1])
     return Value(f"t?:{hour}:{minute:02}", "time", used)
 
 
@@ -106,9 +106,9 @@ def clock(tokens: Sequence[Raw], i: int) -> Value | None:
     """Read 17:45; 3pm; 10 a.m.; noon; a quarter to six in the evening; eight o'clock."""
     token = tokens[i]
     if token.low in {"noon", "midday", "midnight"}:
-        return _clock_key(0 if token.low == "midnight" else 720, tokens, i, 1)
+        return of_day(0 if token.low == "midnight" else 720, tokens, i, 1)
     if spoken := _spoken(tokens, i):
-        return _finish(tokens, i, *spoken)
+        return finished(tokens, i, *spoken)
     if token.sort == "clock":
         return _digital(tokens, i)
     if token.sort == "code" and (match := _HOUR.fullmatch(token.text)):
@@ -128,7 +128,7 @@ def _whole_hour(tokens: Sequence[Raw], i: int) -> Value | None:
     verb = after.text == "am" and tokens[i].sort == "word"
     if not named and (half is None or spelled or verb):
         return None
-    return _finish(tokens, i, hour, 0, 1)
+    return finished(tokens, i, hour, 0, 1)
 
 
 def _at_before(tokens: Sequence[Raw], i: int) -> bool:
@@ -142,8 +142,8 @@ def _digital(tokens: Sequence[Raw], i: int) -> Value | None:
         return None
     half = _half_of_day(tokens, i + 1, hour)
     if half is None and (hour > 9 or hour == 0 or parts[0][0] == "0" or _zone(tokens, i + 1)):
-        return _clock_key(_minutes(hour % 24, minute, None), tokens, i, 1)
-    return _finish(tokens, i, hour, minute, 1)
+        return of_day(_minutes(hour % 24, minute, None), tokens, i, 1)
+    return finished(tokens, i, hour, minute, 1)
 
 
 def _against(tokens: Sequence[Raw], i: int, match: re.Match[str]) -> Value | None:
@@ -154,9 +154,9 @@ def _against(tokens: Sequence[Raw], i: int, match: re.Match[str]) -> Value | Non
         (match.group(3) or "").lower(),
     )
     if mark in {"am", "pm"} and 1 <= hour <= 12 and minute < 60:
-        return _clock_key(_minutes(hour, minute, mark), tokens, i, 1)
+        return of_day(_minutes(hour, minute, mark), tokens, i, 1)
     if match.group(2) and "h" in match.group(0).lower() and hour < 24 and minute < 60:
-        return _clock_key(hour * 60 + minute, tokens, i, 1)
+        return of_day(hour * 60 + minute, tokens, i, 1)
     return None
 
 

@@ -20,7 +20,10 @@ class Value:
 
 
 _ATTACHED = re.compile(r"(\d[\d,]*(?:\.\d+)?)-?([^\d\W]+(?:/[a-z]+)?[23²³]?)")
+_AGED = re.compile(r"(\d+)-(year|month|week|day)s?-old")
+_OLDEST = 150
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
+_OWNERS = frozenset({"the", "my", "his", "her", "its", "our", "their", "your"})
 _SUMMED = frozenset({"time", "months", "length", "mass"})
 
 
@@ -39,6 +42,8 @@ def currency_of(text: str) -> str | None:
     low = text.lower()
     known = notation("currencies")
     found: str | None = known.get(low) or known.get(low.removesuffix("s"))
+    if text in units("units"):
+        return None
     return found if low != "try" or text == "TRY" else None
 
 
@@ -46,7 +51,8 @@ def _phrase(tokens: Sequence[Raw], i: int, phrases: dict[str, object]) -> tuple[
     for length in (3, 2):
         if i + length <= len(tokens):
             text = " ".join(t.low for t in tokens[i : i + length] if t.text != "-")
-            for form in (text, text.removesuffix("s"), text.replace("degrees", "degree")):
+            forms = (text, text.removesuffix("s"), text.replace("degrees", "degree"))
+            for form in (*forms, re.sub(r"s(?= per )", "", text)):
                 if form in phrases:
                     return form, length
     return None
@@ -132,7 +138,7 @@ def _part(tokens: Sequence[Raw], i: int) -> tuple[str, Fraction, int] | None:
     """One number with its unit."""
     if i >= len(tokens):
         return None
-    special = _attached(tokens[i]) or _halved(tokens, i)
+    special = _attached(tokens[i]) or _halved(tokens, i) or _single(tokens, i)
     if special is not None:
         return special
     number = _amount(tokens, i)
@@ -162,6 +168,34 @@ def _halved(tokens: Sequence[Raw], i: int) -> tuple[str, Fraction, int] | None:
     return None
 
 
+def _single(tokens: Sequence[Raw], i: int) -> tuple[str, Fraction, int] | None:
+    """Rule: "for a week" is one week; elsewhere "a week" is a rate. A fortnight is two weeks."""
+    if tokens[i].low in {"fortnight", "fortnights"}:
+        return ("time", Fraction(1209600), 1)
+    if tokens[i].low not in {"a", "an"} or not i or i + 1 >= len(tokens):
+        return None
+    unit = unit_of(tokens[i + 1].text) if len(tokens[i + 1].text) > 2 else None
+    led = tokens[i - 1].low in {
+        "for",
+        "within",
+        "last",
+        "lasts",
+        "lasted",
+        "took",
+        "takes",
+        "after",
+    }
+    return (unit[0], unit[1], 2) if unit and led and unit[0] in {"time", "months"} else None
+
+
+def _height(token: Raw) -> Value | None:
+    """Read 6'2" as feet and inches."""
+    if token.sort != "height":
+        return None
+    feet, inches = (int(part) for part in re.findall(r"\d+", token.text))
+    return Value(f"q:length:{(feet * 12 + inches) * Fraction(254, 10000)}", "quantity", 1)
+
+
 def _and_a_half(tokens: Sequence[Raw], i: int) -> int:
     return 3 * (tuple(t.low for t in tokens[i : i + 3]) == ("and", "a", "half"))
 
@@ -182,8 +216,8 @@ def _compound(token: Raw) -> Value | None:
 
 def quantity(tokens: Sequence[Raw], i: int) -> Value | None:
     """250 ml, 90 seconds, 1h 30m, five foot ten inches, half an hour, 12°C, 4.5 percent."""
-    if compound := _compound(tokens[i]):
-        return compound
+    if whole := _compound(tokens[i]) or _height(tokens[i]):
+        return whole
     part = _part(tokens, i)
     if part is None:
         return None
@@ -199,10 +233,51 @@ def quantity(tokens: Sequence[Raw], i: int) -> Value | None:
             and tokens[i + used].text.endswith("m")
         ):
             more = ("time", more[1] * 60, more[2])
+        if dimension == "length" and (more is None or more[0] != dimension):
+            more = _inches(tokens, i + used)
         if more is None or more[0] != dimension or not 0 < more[1] < last:
             break
         total, last, used = total + more[1], more[1], used + joiner + more[2]
     return Value(f"q:{dimension}:{total}", "quantity", used)
+
+
+def _inches(tokens: Sequence[Raw], i: int) -> tuple[str, Fraction, int] | None:
+    """What follows feet: "6 ft 2 in", "six foot two"."""
+    if i >= len(tokens) or tokens[i - 1].low not in {"ft", "foot", "feet"}:
+        return None
+    number = read_number(tokens, i)
+    if number is None or number[0] >= 12:
+        return None
+    after = tokens[i + number[1]] if i + number[1] < len(tokens) else None
+    named = after is not None and after.low in {"in", "inch", "inches"}
+    if not named and after is not None and after.low not in {"tall", ".", ",", ";", ")"}:
+        return None
+    return "length", number[0] * Fraction(254, 10000), number[1] + named
+
+
+def age(tokens: Sequence[Raw], i: int) -> Value | None:
+    """Read "34 years old", "five-year-old", "aged 5"."""
+    if tokens[i].low == "aged":
+        number = read_number(tokens, i + 1) if i + 1 < len(tokens) else None
+        if number is None or number[0] > _OLDEST:
+            return None
+        years = i + 1 + number[1]
+        named = years < len(tokens) and tokens[years].low in {"year", "years"}
+        return Value(f"age:months:{number[0] * 12}", "quantity", 1 + number[1] + named)
+    if match := _AGED.fullmatch(tokens[i].low):
+        unit = unit_of(match.group(2))
+        return (
+            Value(f"age:{unit[0]}:{int(match.group(1)) * unit[1]}", "quantity", 1) if unit else None
+        )
+    number = read_number(tokens, i)
+    unit_there = unit_at(tokens, i + number[1]) if number else None
+    if number is None or unit_there is None or unit_there[0] not in {"time", "months"}:
+        return None
+    at = i + number[1] + unit_there[2]
+    at += at < len(tokens) and tokens[at].text == "-"
+    if at >= len(tokens) or tokens[at].low != "old":
+        return None
+    return Value(f"age:{unit_there[0]}:{number[0] * unit_there[1]}", "quantity", at + 1 - i)
 
 
 def share(tokens: Sequence[Raw], i: int) -> Value | None:
@@ -220,7 +295,10 @@ def share(tokens: Sequence[Raw], i: int) -> Value | None:
     else:
         number = read_number(tokens, i)
         found = number if number and number[0] < 1 else None
-    if found is None or i + found[1] >= len(tokens) or tokens[i + found[1]].low != "of":
+    if found is None or i + found[1] >= len(tokens):
+        return None
+    after = tokens[i + found[1]].low
+    if after != "of" and not (low == "half" and after in _OWNERS):
         return None
     return Value(f"q:percent:{found[0] * 100}", "quantity", found[1])
 

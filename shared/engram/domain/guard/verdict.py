@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-RULE_VERSION = "1"
+RULE_VERSION = "2"
 """Recorded with each decision; changes whenever a rule or a list of words changes."""
 
 

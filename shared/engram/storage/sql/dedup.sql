@@ -173,8 +173,35 @@ DELETE FROM engram.dedup_preview p
 USING engram.dedup_run r
 WHERE r.workspace = p.workspace AND r.id = p.run_id AND r.started_at < now() - interval '30 days'
 
--- name: thresholds
-SELECT key, merge_from, propose_from FROM engram.space WHERE id = $1
+-- name: standing
+-- entered: it is, or was, what a migration moves to; then nothing is merged before it is calibrated.
+SELECT s.key, s.merge_from, s.propose_from,
+       EXISTS (SELECT 1 FROM engram.migration g WHERE g.target_space = s.id) AS entered
+FROM engram.space s WHERE s.id = $1
+
+-- name: uncalibrated
+-- Spaces that migrations brought, that somebody reads, and that have no thresholds of their own.
+SELECT s.id FROM engram.space s
+WHERE s.merge_from IS NULL
+  AND EXISTS (SELECT 1 FROM engram.migration g WHERE g.target_space = s.id)
+  AND (EXISTS (SELECT 1 FROM engram.workspace w WHERE w.read_space = s.id)
+       OR EXISTS (SELECT 1 FROM engram.namespace n WHERE n.read_space = s.id))
+ORDER BY s.id
+
+-- name: calibrated
+-- What was set by hand meanwhile stays.
+UPDATE engram.space SET merge_from = $2, propose_from = $3
+WHERE id = $1 AND merge_from IS NULL AND propose_from IS NULL
+RETURNING id
+
+-- name: is_planned
+SELECT planned_at IS NOT NULL FROM engram.dedup_run WHERE workspace = $1 AND id = $2
+
+-- name: reading
+-- Which of these namespaces read this space now.
+SELECT n.name FROM engram.namespace n
+JOIN engram.workspace w ON w.id = n.workspace
+WHERE n.workspace = $1 AND n.name = ANY ($2::text[]) AND coalesce(n.read_space, w.read_space) = $3
 
 -- name: set_thresholds
 UPDATE engram.space SET merge_from = $2, propose_from = $3 WHERE key = $1 RETURNING id

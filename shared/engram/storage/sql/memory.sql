@@ -140,6 +140,21 @@ LEFT JOIN engram.embedding_failure f
        AND f.version = m.version
 WHERE m.workspace = $1 AND m.state = 'active'
 
+-- name: read_from
+-- Which space each of these memories is read from: its namespace's own, or the workspace's.
+SELECT coalesce(n.read_space, w.read_space) AS space, array_agg(m.id) AS ids
+FROM unnest($2::uuid[]) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT m.id, m.namespace FROM engram.memory m WHERE m.workspace = $1 AND m.id = i.id OFFSET 0
+) AS m
+JOIN engram.workspace w ON w.id = $1
+LEFT JOIN LATERAL (
+    SELECT n.read_space FROM engram.namespace n
+    WHERE n.workspace = $1 AND n.name = m.namespace
+    OFFSET 0
+) AS n ON true
+GROUP BY 1
+
 -- name: are_embedded
 SELECT count(*)
 FROM unnest($2::uuid[]) AS w (id)

@@ -11,9 +11,7 @@ DELETE FROM engram.outbox WHERE id = ANY ($1::bigint[])
 
 -- name: depth
 -- Bounded: beyond what closes the door the exact number no longer matters.
-SELECT (SELECT count(*) FROM (SELECT 1 FROM engram.outbox LIMIT $1) AS waiting) AS lines,
-       coalesce((SELECT extract(epoch FROM now() - created_at)
-                 FROM engram.outbox ORDER BY id LIMIT 1), 0)::float8 AS oldest_s
+SELECT count(*) FROM (SELECT 1 FROM engram.outbox LIMIT $1) AS waiting
 
 -- name: depth_by_workspace
 SELECT workspace, count(*) AS lines

@@ -6,7 +6,8 @@ SELECT set_config('cursor_tuple_fraction', '1', false)
 -- name: differ
 -- Everything that is wrong in one space, in one anti-join: both tables are read once, by a hash join
 -- (a full join is never a nested loop, whatever the statistics say), and vectors above $3 are looked
--- at themselves. WITH HOLD keeps the answer on the server's disk: the snapshot ends with the join,
+-- at themselves. Missing is only what belongs in the space ($5), and is left to a backfill that
+-- looks for it ($6). WITH HOLD keeps the answer on the server's disk: the snapshot ends with the join,
 -- however long the repairs take. Waiting, dead and discarded failures of the version speak for
 -- their memory. What is young ($4) is on its way, and so is what may lie in the bulk queue.
 DECLARE engram_differing NO SCROLL CURSOR WITH HOLD FOR
@@ -16,7 +17,8 @@ FROM (
     SELECT coalesce(m.workspace, v.workspace) AS workspace, coalesce(m.id, v.memory_id) AS id,
            m.version, m.versioned_at, v.version AS vector_version,
            CASE WHEN m.id IS NULL THEN 'orphan'
-                WHEN v.memory_id IS NULL THEN 'missing'
+                -- What an adapter made has a negative version: the real one is still missing.
+                WHEN coalesce(v.version, -1) < 0 THEN 'missing'
                 ELSE coalesce(v.bad, 'stale') END AS kind
     FROM (
         SELECT workspace, id, version, versioned_at FROM engram.memory WHERE state = 'active'
@@ -38,8 +40,10 @@ LEFT JOIN (
     SELECT workspace, min(rung_at) AS rung_at FROM engram.bulk_batch
     WHERE space = $1::smallint GROUP BY workspace
 ) AS q ON q.workspace = d.workspace
-WHERE d.kind NOT IN ('missing', 'stale')
-    OR (f.memory_id IS NULL AND d.versioned_at < least(now(), q.rung_at) - $4::interval)
+WHERE (d.kind <> 'missing' OR (NOT $6::bool
+           AND ($5::uuid[] IS NULL OR d.workspace = ANY ($5))))
+  AND (d.kind NOT IN ('missing', 'stale')
+    OR (f.memory_id IS NULL AND d.versioned_at < least(now(), q.rung_at) - $4::interval))
 
 -- name: next
 FETCH 1000 FROM engram_differing

@@ -13,7 +13,9 @@ SELECT set_config('enable_nestloop', 'off', true)
 SELECT set_config('enable_nestloop', 'on', true)
 
 -- name: scan
-(SELECT v.memory_id, v.version, v.embedding <=> $2 AS distance
+-- A negative version is that of a vector an adapter made (adapt.sql): it is as current as the
+-- memory's version says, and nowhere but in a search does it count.
+(SELECT v.memory_id, abs(v.version) AS version, v.embedding <=> $2 AS distance
  FROM {vectors} v
  WHERE {scope}
  ORDER BY v.embedding <=> $2, v.memory_id
@@ -21,7 +23,7 @@ SELECT set_config('enable_nestloop', 'on', true)
 
 -- name: range
 -- No second sort key here: the order must be exactly the index's.
-(SELECT v.memory_id, v.version, v.embedding <=> $2 AS distance
+(SELECT v.memory_id, abs(v.version) AS version, v.embedding <=> $2 AS distance
  FROM {vectors} v
  WHERE {predicate}{within}
  ORDER BY v.embedding <=> $2
@@ -56,7 +58,7 @@ SELECT f.* FROM (
            m.reinforced_at, 1 - (v.embedding <=> $2) AS score
     FROM {vectors} v
     JOIN engram.memory m
-        ON m.workspace = $1 AND m.id = v.memory_id AND m.version = v.version
+        ON m.workspace = $1 AND m.id = v.memory_id AND m.version = abs(v.version)
     WHERE {scope} AND m.state = 'active' AND (m.expires_at IS NULL OR m.expires_at > now())
       {where}
     ORDER BY m.fold_hash, v.embedding <=> $2, m.id

@@ -148,21 +148,27 @@ CROSS JOIN LATERAL (
 ) AS m
 
 -- name: insert_memories
+-- A column whose values are all alike comes as its first alone, an empty one without any.
 INSERT INTO engram.memory (
     workspace, id, namespace, version, state, content, content_sha256, fold_hash,
     user_id, agent_id, session_id, app_id, metadata, categories, importance, pinned,
     source, external_id, merged_into, created_at, updated_at, versioned_at, versioned_by,
     expires_at, valid_until, reinforced_at, last_accessed_at, access_count)
 SELECT
-    r.workspace, r.id, r.namespace, 1, r.state, r.content, r.content_sha256, r.fold_hash,
-    r.user_id, r.agent_id, r.session_id, r.app_id, r.metadata,
-    r.categories::text[],
-    r.importance, r.pinned, r.source, r.external_id, r.merged_into, r.created_at, r.updated_at,
-    $24, r.actor, r.expires_at, r.valid_until,
-    coalesce(r.reinforced_at, r.last_accessed_at, $24), r.last_accessed_at, r.access_count
+    coalesce(r.workspace, ($1::uuid[])[1]), r.id, coalesce(r.namespace, ($3::text[])[1]), 1,
+    coalesce(r.state, ($4::text[])[1]), r.content, r.content_sha256, r.fold_hash,
+    r.user_id, r.agent_id, r.session_id, r.app_id,
+    coalesce(r.metadata, ($12::text[])[1])::jsonb, coalesce(r.categories, ($13::text[])[1])::text[],
+    coalesce(r.importance, ($14::float8[])[1]), coalesce(r.pinned, ($15::bool[])[1]),
+    coalesce(r.source, ($16::text[])[1]), r.external_id, r.merged_into,
+    coalesce(r.created_at, ($19::timestamptz[])[1]),
+    coalesce(r.updated_at, ($20::timestamptz[])[1]),
+    $24, coalesce(r.actor, ($21::text[])[1]), r.expires_at, r.valid_until,
+    coalesce(r.reinforced_at, r.last_accessed_at, $24), r.last_accessed_at,
+    coalesce(r.access_count, ($26::int[])[1])
 FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
-    $8::text[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::text[],
+    $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
     $14::float8[], $15::bool[], $16::text[], $17::text[], $18::uuid[], $19::timestamptz[],
     $20::timestamptz[], $21::text[], $22::timestamptz[], $23::timestamptz[],
     $25::timestamptz[], $26::int[], $27::timestamptz[]
@@ -173,8 +179,12 @@ FROM unnest(
         reinforced_at)
 
 -- name: insert_aliases
+-- Workspace and source may come once for all, as above.
 INSERT INTO engram.memory_alias (workspace, source, external_id, memory_id)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+SELECT coalesce(r.workspace, ($1::uuid[])[1]), coalesce(r.source, ($2::text[])[1]),
+       r.external_id, r.memory_id
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+     AS r (workspace, source, external_id, memory_id)
 
 -- name: move_aliases
 -- Only while the name still belongs to the memory it was decided on.
