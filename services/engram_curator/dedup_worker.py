@@ -60,7 +60,6 @@ class Scope:
     """Near memories of one namespace and the same owner ids."""
 
     place: int
-    ids: list[UUID]
     versions: NDArray[np.int32]
     near: Near
     rows: dict[UUID, int]
@@ -96,14 +95,15 @@ class Work:
 
     def _near(self, request: Json, stream: BinaryIO) -> Json:
         self._thresholds = Thresholds(*request["thresholds"])
-        rows = Vectors.read(stream, request["dimensions"], request["rows"])
         self._scopes, self._sizes = [], {}
-        for place, part in rows.by_place():
-            self._sizes[place] = part.stop - part.start
-            after = request["compared"][place - 1]
-            self._scopes += rows.scopes(place, part, after, self._thresholds)
+        # A namespace is joined while the next one is on its way.
+        for rows, whole in Vectors.read(stream, request["dimensions"], request["rows"]):
+            for place, part in rows.by_place(whole):
+                self._sizes[place] = part.stop - part.start
+                after = request["compared"][place - 1]
+                self._scopes += rows.scopes(place, part, after, self._thresholds)
         wanted = [memory.hex for scope in self._scopes for memory in scope.rows]
-        return {"ids": wanted, "memories": len(rows.seqs)}
+        return {"ids": wanted, "memories": sum(self._sizes.values())}
 
     def _texts(self, request: Json) -> None:
         given = {UUID(text["id"]): text for text in request["texts"]}
@@ -151,42 +151,41 @@ class Vectors:
     embeddings: NDArray[np.float16]
 
     @classmethod
-    def read(cls, stream: BinaryIO, dimensions: int, rows: int) -> Vectors:
+    def read(cls, stream: BinaryIO, dimensions: int, rows: int) -> Iterator[tuple[Vectors, slice]]:
         """Read parts up to an empty one; beside the columns only one part is held.
 
         Args:
             stream: of frames.
             dimensions: of every vector.
             rows: how many are expected; more are taken, too.
-        """
-        kind = _row_of(dimensions)
-        columns = _columns(max(rows, 1), dimensions)
-        count, rest, skip = 0, b"", _HEADER_BYTES
-        while part := _read_frame(stream):
-            data = rest + part
-            if skip and len(data) < skip:
-                rest = data
-                continue
-            data, skip = data[skip:], 0
-            whole = len(data) // kind.itemsize
-            if not whole:
-                rest = data
-                continue
-            found = np.frombuffer(data, dtype=kind, count=whole)
-            rest = data[whole * kind.itemsize :]
-            if count + whole > len(columns[0]):
-                columns = [_grown(column, (count + whole) * 2) for column in columns]
-            for column, name in zip(columns, _NAMES, strict=True):
-                column[count : count + whole] = found[name]
-            count += whole
-        return cls(*(column[:count] for column in columns))
 
-    def by_place(self) -> Iterator[tuple[int, slice]]:
-        """Yield the place of each namespace there is, and its rows."""
-        places, starts = np.unique(self.places, return_index=True)
-        ends = [*starts[1:].tolist(), len(self.places)][: len(places)]
+        Yields:
+            All rows that have come, and which of them are of namespaces that came to their end
+            since the last time.
+        """
+        columns = _columns(max(rows, 1), dimensions)
+        count, done = 0, 0
+        for found in _rows(stream, _row_of(dimensions)):
+            if count + len(found) > len(columns[0]):
+                columns = [_grown(column, (count + len(found)) * 2) for column in columns]
+            for column, name in zip(columns, _NAMES, strict=True):
+                column[count : count + len(found)] = found[name]
+            count += len(found)
+            # Rows come by their place: what stands before that of the last one is whole.
+            places = columns[0][done:count]
+            end = done + int(np.searchsorted(places, places[-1]))
+            if end > done:
+                yield cls(*(column[:count] for column in columns)), slice(done, end)
+                done = end
+        if count > done:
+            yield cls(*(column[:count] for column in columns)), slice(done, count)
+
+    def by_place(self, whole: slice) -> Iterator[tuple[int, slice]]:
+        """Yield the place of each namespace among some rows, and its own ones."""
+        places, starts = np.unique(self.places[whole], return_index=True)
+        ends = [*starts[1:].tolist(), whole.stop - whole.start][: len(places)]
         for place, start, end in zip(places.tolist(), starts.tolist(), ends, strict=True):
-            yield place, slice(start, end)
+            yield place, slice(whole.start + start, whole.start + end)
 
     def scopes(
         self, place: int, part: slice, after: int, thresholds: Thresholds
@@ -202,10 +201,10 @@ class Vectors:
                 continue
             found_from = joined_from(len(new), thresholds)
             near = Near.of(self.embeddings[rows], new, found_from)
-            ids = [UUID(bytes=bytes(one)) for one in self.ids[rows]]
-            wanted = {ids[row]: row for row in near.rows().tolist()}
+            ids = self.ids[rows]
+            wanted = {UUID(bytes=bytes(ids[row])): row for row in near.rows().tolist()}
             if wanted:
-                yield Scope(place, ids, self.versions[rows], near, wanted)
+                yield Scope(place, self.versions[rows], near, wanted)
 
 
 def _row_of(dimensions: int) -> np.dtype[np.void]:
@@ -222,6 +221,21 @@ def _row_of(dimensions: int) -> np.dtype[np.void]:
             ("embedding", ">f2", (dimensions,)),
         ]
     )  # fmt: skip
+
+
+def _rows(stream: BinaryIO, kind: np.dtype[np.void]) -> Iterator[NDArray[np.void]]:
+    """Yield the rows of a COPY as they come, whichever way they were cut into frames."""
+    rest, skip = b"", _HEADER_BYTES
+    while part := _read_frame(stream):
+        data = rest + part
+        if skip and len(data) < skip:
+            rest = data
+            continue
+        data, skip = data[skip:], 0
+        whole = len(data) // kind.itemsize
+        rest = data[whole * kind.itemsize :]
+        if whole:
+            yield np.frombuffer(data, dtype=kind, count=whole)
 
 
 def _columns(rows: int, dimensions: int) -> list[NDArray[Any]]:

@@ -15,7 +15,7 @@ from engram.serving.process import Service
 from engram.storage import adapting, backfilling, bulk, cutting
 from engram.storage.adapting import Between, Place
 from engram.storage.connection import Connection
-from engram.storage.cutting import HeldError, Flip, Way
+from engram.storage.cutting import Flip, HeldError, Way
 from engram.storage.migrating import Migration
 from engram_migrator.backfill import BATCH
 from engram_migrator.fenced import Move

@@ -82,7 +82,8 @@ def test_there_is_an_export_of_every_format() -> None:
 
 async def damaged_and_twice(store: Store, name: str, times: int) -> None:
     filename, data = SAMPLES[name]
-    assert await imported_twice(store, data, filename) > 0
+    await imported_twice(store, data, filename)
+    assert await store.count() > 0
     taken = 0
     for body in damaged(data, times, seed=times):
         before = len(await held(store))

@@ -5,7 +5,17 @@ import json
 import pytest
 
 from engram.domain.budget import Quota
-from engram_cli.bench import e2e, freshness, import_beside, imports, lanes, migrate, provider, rss, search
+from engram_cli.bench import (
+    e2e,
+    freshness,
+    import_beside,
+    imports,
+    lanes,
+    migrate,
+    provider,
+    rss,
+    search,
+)
 from engram_cli.bench.migrate_planted import Planted
 from engram_cli.main import run
 

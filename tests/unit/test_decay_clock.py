@@ -53,6 +53,20 @@ def test_a_clock_that_was_ahead_from_the_start_does_not_age_what_comes_after() -
     assert (clock.withheld_s, clock.now) == (0.0, START)
 
 
+def test_a_year_backwards_is_told_and_counts_as_no_time_passed() -> None:
+    for elapsed_s in (600.0, None):
+        clock, set_by_s = looked_at(DecayClock(START), START - timedelta(seconds=YEAR_S), elapsed_s)
+        assert set_by_s == -YEAR_S - (elapsed_s or 0.0)
+        assert (clock.withheld_s, clock.now) == (0.0, START - timedelta(seconds=YEAR_S))
+
+
+def test_backwards_and_forwards_again_never_runs_ahead_of_what_passed() -> None:
+    clock, _ = looked_at(DecayClock(START), START - timedelta(seconds=YEAR_S), 600.0)
+    clock, set_by_s = looked_at(clock, START + timedelta(seconds=1_200), 600.0)
+    assert set_by_s == YEAR_S + 600
+    assert clock.now <= START + timedelta(seconds=1_200)
+
+
 def test_small_corrections_are_not_steps() -> None:
     clock, set_by_s = looked_at(DecayClock(START), START + timedelta(seconds=630), 600.0)
     assert (set_by_s, clock.withheld_s) == (0.0, 0.0)

@@ -26,8 +26,8 @@ _AGAIN: Final = Target(1.02, at_most=True)
 _NONE: Final = Target(0.0, at_most=True)
 # Few numbers a vector: the fake writes them all out, on the same two cores. Of another length than
 # the old ones, so that comparing one with another fails instead of answering something.
-_OLD: Final = "null@96"
-_NEW: Final = "openai:text-embedding-3-small@64"
+_OLD: Final = "null@16"
+_NEW: Final = "openai:text-embedding-3-small@32"
 _ROUTE: Final = "/v1/migrations"
 _PATIENCE_S: Final = 1_800.0
 _LOOK_S: Final = 0.2

@@ -14,8 +14,8 @@ Vectors = NDArray[Any]
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Rows that are turned into float64 at a time, in one place of half a megabyte (1,024 numbers): fresh
-# memory for each costs five times what converting does.
+# Rows that are turned into float64 at a time, in one place of half a megabyte (1,024 numbers):
+# fresh memory for each costs five times what converting does.
 _CHUNK_ROWS: Final = 64
 # Pairs multiplied at a time; both sides of 1,024 numbers fit a core's own cache.
 _CHUNK_PAIRS: Final = 64
