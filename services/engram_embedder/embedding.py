@@ -117,8 +117,11 @@ class Embedding:
                 await self._embed_pack(half, lane)
 
     async def _reuse(self, texts: Sequence[Text]) -> list[Text]:
+        repeats = [text for text in texts if text.may_repeat]
+        if not repeats:
+            return list(texts)
         async with self._service.pool.acquire() as connection:
-            twins = await vectors.twins(connection, texts, self.space)
+            twins = await vectors.twins(connection, repeats, self.space)
         if not twins:
             return list(texts)
         keys = [(text.workspace, content_hash(text.content)) for text in texts]

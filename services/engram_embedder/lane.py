@@ -10,6 +10,7 @@ from uuid import UUID
 from engram import tracing
 from engram.domain.lanes import spills
 from engram.domain.linger import Arrivals
+from engram.storage.ids import to_id
 from engram.storage.vectors import MemoryId
 from engram_embedder.bulk import Bulk
 from engram_embedder.embedding import MAX_BATCH, Embedding
@@ -131,5 +132,5 @@ class LiveLane:
 
 def ids_of(workspace: str, items: Iterable[tuple[str, int]]) -> list[MemoryId]:
     """Return the memories an event names."""
-    owner = UUID(workspace)
-    return [(owner, UUID(memory_id)) for memory_id, _ in items]
+    owner = to_id(workspace)
+    return [(owner, to_id(memory_id)) for memory_id, _ in items]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
@@ -33,6 +34,28 @@ from engram_ingest.bodies import PATIENCE_S
 from engram_ingest.doors import Doors
 from engram_ingest.search import Searcher
 
+# Searches and imports come before /v1/memories/{memory_id}: "import" and "search" are no ids.
+_ROUTES: Final = (
+    searches,
+    imports,
+    memories,
+    workspace,
+    dead_letters,
+    export,
+    audit,
+    import_jobs,
+    decay,
+    schedules,
+    merges,
+    merges_runs,
+    dedup_start,
+    proposals,
+    proposals_conflicts,
+    space_models,
+    migrations,
+    migrations_asking,
+)
+
 
 def build_app(
     doors: Doors | None = None,
@@ -59,27 +82,7 @@ def build_app(
     app.state.searcher = searcher
     app.state.body_patience_s = body_patience_s
     problems.install(app)
-    # Before /v1/memories/{memory_id}: "import" and "search" are no ids.
-    for module in (
-        searches,
-        imports,
-        memories,
-        workspace,
-        dead_letters,
-        export,
-        audit,
-        import_jobs,
-        decay,
-        schedules,
-        merges,
-        merges_runs,
-        dedup_start,
-        proposals,
-        proposals_conflicts,
-        space_models,
-        migrations,
-        migrations_asking,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.middleware("http")(_measured)
     return app

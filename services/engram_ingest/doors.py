@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from uuid_utils.compat import uuid7
 
 from engram.domain.arrival import Arriving, Strategy, arriving
 from engram.domain.memory import NewMemory
@@ -19,6 +18,7 @@ from engram.storage.changing import change_memory, delete_memory, taken_external
 from engram.storage.connection import Connection, Pool, about
 from engram.storage.contention import until_won
 from engram.storage.idempotency import Answer
+from engram.storage.ids import new_id
 from engram.storage.spaces import read_space
 from engram.storage.writing import Outcome
 from engram_ingest.authentication import Authenticator
@@ -54,7 +54,7 @@ class Doors:
     ) -> tuple[Arriving, ...]:
         """Give new memories their ids, hashes and times."""
         now = datetime.now(UTC)
-        return tuple(arriving(workspace, uuid7(), m, strategy, now) for m in memories)
+        return tuple(arriving(workspace, new_id(), m, strategy, now) for m in memories)
 
     async def change(
         self,

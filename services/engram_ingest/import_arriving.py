@@ -4,13 +4,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from engram.domain.arrival import Arriving, Plan, arriving
 from engram.domain.memory import NewMemory, decode_item
 from engram.domain.revising import REVISED
 from engram.errors import Fault, InvalidError
 from engram.importers.record import Found
+from engram.storage.ids import new_id
 from engram_ingest.import_options import Options
 
 _GIVEN = frozenset((*REVISED, "updated_at"))
@@ -31,7 +30,7 @@ def arrive(workspace: UUID, options: Options, plan: Plan) -> Arrive:
         except InvalidError as error:
             return error.faults[0]
         given = _given(item) if compares else frozenset()
-        return arriving(workspace, uuid7(), memory, options.strategy, now, given, plan)
+        return arriving(workspace, new_id(), memory, options.strategy, now, given, plan)
 
     return one
 

@@ -75,7 +75,7 @@ def of_batch(batch: Batch) -> dict[str, Any]:
             (
                 *_place(found),
                 _VALUES(item.memory),
-                item.id,
+                str(item.id),
                 item.fold.hex(),
                 item.sha256.hex(),
                 item.created_at,

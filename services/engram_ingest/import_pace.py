@@ -9,9 +9,9 @@ from engram_ingest.import_batches import Batch
 # Whoever asked this long ago may ask again soon.
 _RECENTLY_S = 1.0
 # What one step takes of the loop and of a namespace's lock is what a request may have to wait for.
-_STEP_ITEMS = 200
+_STEP_ITEMS = 100
 # Of the time while others ask, an import works at most this share.
-_SHARE = 1 / 3
+_SHARE = 1 / 4
 _LONGEST_REST_S = 0.5
 _OWN_ROUTES = ("/v1/imports", "/v1/memories/import", "/v1/export", "none")
 

@@ -14,7 +14,7 @@ from engram import strictjson
 from engram.domain.migrating import VERBS, Verb, is_done, may
 from engram.domain.migration_request import Choice, decode_choice
 from engram.errors import NotFoundError
-from engram.storage import migrating
+from engram.storage import migrating, migration_wishes
 from engram.storage.connection import Connection, reachable
 from engram.storage.migrating import Name, unknown_migration
 from engram_ingest import migrations_schemas, schemas
@@ -92,7 +92,7 @@ async def _asked(
         judged = _judged(choice.judged, await _workspace(connection, caller, choice))
         await migrating.keep_options(connection, migration.id, {"judged": judged})
     if migration.wish is None or migration.wish["verb"] != verb:
-        await migrating.make_wish(connection, migration, _wish(verb, caller, names))
+        await migration_wishes.make_wish(connection, migration, _wish(verb, caller, names))
 
 
 def _judged(queries: Sequence[dict[str, Any]], workspace: UUID) -> list[dict[str, Any]]:

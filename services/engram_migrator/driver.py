@@ -13,7 +13,7 @@ import structlog
 
 from engram.errors import ConflictError, EngramError, UnavailableError
 from engram.serving.process import Service
-from engram.storage import migrating, migration_leases
+from engram.storage import migrating, migration_leases, migration_wishes
 from engram.storage.connection import CONTENDED, UNREACHABLE
 from engram.storage.migrating import Migration
 from engram_migrator.adapting import Adapting
@@ -177,13 +177,15 @@ class _Drive:
         )
         with contextlib.suppress(*UNREACHABLE):
             async with self._service.pool.acquire() as connection:
-                await migrating.note_error(connection, migration.id, _noted(migration, failed))
+                await migration_wishes.note_error(
+                    connection, migration.id, _noted(migration, failed)
+                )
 
     async def _refuse(self, migration: Migration, error: EngramError) -> None:
         noted = _noted(migration, error)
         log.warning("wish refused", migration=str(self._id), verb=noted["verb"], code=error.code)
         async with self._service.pool.acquire() as connection, connection.transaction():
-            await migrating.fulfil(connection, migration, noted)
+            await migration_wishes.fulfil(connection, migration, noted)
             counts = {"verb": noted["verb"], "code": error.code}
             await migrating.tell(connection, migration, "refused", "migrator", counts)
         self._service.relay.wake()

@@ -8,7 +8,7 @@ from uuid import UUID
 from engram.domain.migrating import VERBS, Phase, Verb, is_done, may, reached
 from engram.errors import ConflictError
 from engram.serving.process import Service
-from engram.storage import migrating
+from engram.storage import migrating, migration_wishes
 from engram.storage.migrating import Migration, Name
 from engram_migrator import cutover, verify
 from engram_migrator.starting import start
@@ -73,7 +73,7 @@ async def _settle(service: Service, migration: Migration, verb: Verb, actor: str
                 # Else the next turn would read early again what has just gone back.
                 await migrating.set_options(connection, current, actor, {"adapter": False})
         await migrating.enter(connection, current, after, actor=actor, counts=counts)
-        await migrating.fulfil(connection, migration)
+        await migration_wishes.fulfil(connection, migration)
 
 
 def _verb(wish: dict[str, Any]) -> Verb:

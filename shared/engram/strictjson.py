@@ -1,7 +1,6 @@
 """The one strict JSON reader behind every door: HTTP bodies, NATS commands, import items."""
 
 import json
-import re
 from typing import Any
 
 import orjson
@@ -11,7 +10,9 @@ from engram.errors import MalformedError, TooLargeError
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _NUL_ESCAPE = b"\\u0000"
 # orjson turns an integer beyond 64 bits into the nearest double: a silent change of a fact.
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_LONG_NUMBER = b"0" * 19
+# Every digit a zero, all else a blank: finding plain bytes is ten times as fast as a pattern.
+_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 
 
 def loads(data: bytes, *, max_bytes: int = MAX_BODY_BYTES, what: str = "body") -> Any:
@@ -47,7 +48,7 @@ def loads(data: bytes, *, max_bytes: int = MAX_BODY_BYTES, what: str = "body") -
             f"The {what} is not valid JSON: {_reason(error)}.",
             cure="Send UTF-8 JSON without NaN, lone surrogates or over-deep nesting.",
         ) from None
-    if _LONG_NUMBER.search(data):
+    if _LONG_NUMBER in data.translate(_DIGITS):
         _refuse_long_integers(data, what)
     if _NUL_ESCAPE in data and _holds_nul(value):
         raise MalformedError(

@@ -206,8 +206,9 @@ async def test_the_sweep_waits_for_a_change_under_way_and_looks_again(
     waiting: list[asyncio.Task[Any]] = []
 
     async def held() -> None:
-        waiting.append(asyncio.create_task(_changes(store, verb, ids[1])))
-        await eventually(lambda: _locked(store, ids[1]), 10, 0.01)
+        locked = asyncio.Event()
+        waiting.append(asyncio.create_task(_changes(store, verb, ids[1], locked)))
+        await asyncio.wait_for(locked.wait(), 10)
 
     with at("stored", held):
         ended = await finish(store, run["id"])
@@ -219,7 +220,7 @@ async def test_the_sweep_waits_for_a_change_under_way_and_looks_again(
                                  for why in ("gone", "changed"))) == (1, 1)  # fmt: skip
 
 
-async def _changes(store: Store, verb: str, memory: UUID) -> None:
+async def _changes(store: Store, verb: str, memory: UUID, locked: asyncio.Event) -> None:
     """Hold a change open until somebody waits for it, then commit it."""
     now = datetime.now(UTC)
     async with about(store.service.pool, [store.workspace]) as connection:
@@ -232,15 +233,8 @@ async def _changes(store: Store, verb: str, memory: UUID) -> None:
                 connection, store.workspace, memory, {"content": "Bob rows."}, if_version=None,
                 actor="x", now=now,
             )  # fmt: skip
+        locked.set()
         await eventually(lambda: _somebody_waits(store), 10, 0.01)
-
-
-async def _locked(store: Store, memory: UUID) -> bool:
-    free = await store.sql.fetchval(
-        "SELECT count(*) FROM (SELECT 1 FROM engram.memory WHERE id = $1 "
-        "FOR UPDATE SKIP LOCKED) AS one", memory
-    )  # fmt: skip
-    return bool(free == 0)
 
 
 async def _somebody_waits(store: Store) -> bool:

@@ -76,6 +76,21 @@ async def test_what_was_exported_compares_equal_here_and_after_an_import_elsewhe
     assert again.read_bytes() == file.read_bytes()
 
 
+async def test_a_folder_compares_as_it_is_imported_and_is_repaired_from(
+    store: Store, cli: Cli, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    (folder / "old").mkdir(parents=True)
+    for number, path in enumerate((folder / "a.jsonl", folder / "old" / "b.jsonl")):
+        path.write_text(f'{{"content": "fact {number}", "user_id": "u"}}\n')
+    assert (await cli.json("import", folder, "--wait"))[1]["imported"] == 2
+    assert (await cli.json("compare", folder))[0] == 0
+    (folder / "c.jsonl").write_text('{"content": "fact 2", "user_id": "u"}\n')
+    code, report = await cli.json("compare", folder, "--repair")
+    assert (code, report["missing"], report["repaired"]["imported"]) == (1, 1, 1)
+    assert (await cli.json("compare", folder))[1]["missing"] == 0
+
+
 async def test_an_export_that_is_imported_by_a_job_comes_out_the_same_too(
     store: Store, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

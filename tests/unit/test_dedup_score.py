@@ -84,3 +84,9 @@ def test_on_the_second_set_of_pairs_nothing_is_merged_wrongly() -> None:
     figures = _scored("guard-heldout.jsonl")
     assert figures.false_merges == 0
     assert (figures.recall or 0) >= 0.7
+
+
+def test_on_the_third_set_of_pairs_nothing_is_merged_wrongly() -> None:
+    figures = _scored("guard-fresh.jsonl")
+    assert figures.false_merges == 0
+    assert (figures.recall or 0) >= 0.65

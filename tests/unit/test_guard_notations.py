@@ -115,6 +115,17 @@ SAME = {
         ("Two years ago Kim moved to Rome.", "Kim moved to Rome two years ago."),
     ],
 }
+FRAMED = [
+    ("L'utilisatrice a dit qu'elle habite à Lyon.", "Habite à Lyon.", True),
+    ("El usuario mencionó que vive en Quito.", "Vive en Quito.", True),
+    ("O usuário disse que mora em Braga.", "Mora em Braga.", True),
+    ("ユーザーは犬を飼っていると話していた。", "犬を飼っている。", True),
+    ("Marie a dit qu'elle habite à Lyon.", "Habite à Lyon.", False),
+    ("L'utilisatrice a dit qu'elle n'habite pas à Lyon.", "Habite à Lyon.", False),
+    ("L'utilisateur pense qu'il habite à Lyon.", "Habite à Lyon.", False),
+    ("El usuario negó que vive en Quito.", "Vive en Quito.", False),
+    ("ユーザーは犬を飼っていないと話していた。", "犬を飼っている。", False),
+]
 NEVER = [
     ("Takes vitamin A.", "Takes a vitamin."),
     ("Chose plan A.", "Chose a plan."),
@@ -151,6 +162,15 @@ NEVER = [
     ("Kim has no more cars.", "Kim does not have cars."),
     ("Torvald, the boss, is away.", "Torvald, the boss and Ida, is away."),
     ("Has a five-year-old son.", "Has a son for five years."),
+    ("Torvald, the dog, and Ida came.", "The dog Torvald and Ida came."),
+    ("Kim is a gift from Bo.", "Bo is a gift from Kim."),
+    ("Mara is the heir of Ivo.", "Ivo is the heir of Mara."),
+    ("Mara is Ivo's friend's cousin.", "Ivo is Mara's friend's cousin."),
+    ("The boss of Kim is Bo.", "The boss of Bo is Kim."),
+    ("Kim, the boss, fired Bo.", "Bo, the boss, fired Kim."),
+    ("The key of room A is here.", "The key of room B is here."),
+    ("Works from 9 to 17:00.", "Works from 9 pm to 17:00."),
+    ("Wants a vitamin.", "Wants vitamin A and a vitamin."),
     ("Moved to Rome two years ago.", "Moved to Rome for two years."),
 ]
 
@@ -183,6 +203,14 @@ def test_another_number_in_any_notation_is_never_the_same(
     assume(one != other)
     a, b = template.format(one), template.format(other)
     assert not examine(a, b).proves, (a, b)
+
+
+@pytest.mark.parametrize(("framed", "said", "same"), FRAMED)
+def test_frames_of_other_languages_go_only_where_the_user_speaks(
+    framed: str, said: str, same: bool
+) -> None:
+    assert examine(framed, said).proves is same
+    assert examine(said, framed).proves is same
 
 
 NAMES = st.sampled_from(["Mara", "Ivo", "Lukas", "Milena", "Torvald", "Saskia", "Bram", "Zora"])

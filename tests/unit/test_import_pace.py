@@ -49,7 +49,7 @@ def test_steps_are_the_batch_in_order_and_move_on_to_the_same_place(count, refus
     assert [i for step in steps for i in indexes_of(step)] == list(range(start, start + count))
     assert [step.after for step in steps] == [indexes_of(step)[-1] + 1 for step in steps]
     assert [step.read_bytes for step in steps] == [0] * (len(steps) - 1) + [77]
-    assert max(len(step) for step in steps) <= 200
+    assert max(len(step) for step in steps) <= 100
 
 
 def test_alone_a_batch_is_stored_as_a_whole(clock):

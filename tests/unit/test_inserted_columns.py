@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engram.storage.inserting import brief
+from engram.storage.columns import brief
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from engram.domain.memory import NewMemory, State, content_hash, fold_hash
+from engram.domain.memory import NewMemory, State, hashes
 from engram.domain.revising import Fields, changes_of, fields_of, state_after
 
 Strategy = Literal["create", "skip", "merge", "replace"]
@@ -41,7 +41,7 @@ class Plan:
 _NO_PLAN = Plan()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arriving:
     """One item on its way in.
 
@@ -140,8 +140,7 @@ def arriving(
     """Return the item with its hashes computed and its times set."""
     created = memory.created_at or now
     updated = memory.updated_at or created
-    text = memory.content
-    fold, sha256 = fold_hash(text), content_hash(text)
+    fold, sha256 = hashes(memory.content)
     if strategy == "replace" and memory.external_id is None and memory.id is not None:
         memory = replace(memory, external_id=str(memory.id))
     # What is there keeps its id, a tombstone too: what comes in its place is known by its name.

@@ -20,9 +20,12 @@ _PATCHABLE = {f.name: f for f in FIELDS if f.patchable}
 _IGNORED_IN_IMPORT = frozenset({"version", "embedded"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewMemory:
     """One memory to store, checked and ready; times are UTC, absent values are None.
+
+    Nobody changes it. That it is not frozen saves three quarters of the time it takes to make one
+    (as for `Arriving`).
 
     Attributes:
         id: of a record that another engram exported; None for everything that gets an id here.
@@ -81,6 +84,12 @@ def fold(content: str) -> str:
 def fold_hash(content: str) -> bytes:
     """Return 16 bytes that are equal for exact repeats (SHA-256 of `fold`, cut)."""
     return hashlib.sha256(fold(content).encode()).digest()[:16]
+
+
+def hashes(content: str) -> tuple[bytes, bytes]:
+    """Return `fold_hash` and `content_hash`; of a text that folds to itself they are one."""
+    sha256, folded = content_hash(content), fold(content)
+    return (sha256 if folded == content else content_hash(folded))[:16], sha256
 
 
 def content_hash(content: str) -> bytes:

@@ -39,6 +39,8 @@ T = TypeVar("T")
 _PATIENCE_S = 15.0
 _RETRY_S = 0.25
 _POOL_SIZE = 8
+# Services that set nothing on a connection beyond their transaction.
+_SETTING_NOTHING = frozenset({"embedder"})
 
 
 @dataclass(slots=True)
@@ -144,6 +146,7 @@ async def connected(name: str, settings: Settings) -> AsyncIterator[Service]:
             size=_POOL_SIZE,
             name=name,
             waited=metrics.POOL_WAIT.labels("worker").observe,
+            resets=name not in _SETTING_NOTHING,
         )
     )
     async with pool:

@@ -50,7 +50,8 @@ class Relay:
         while True:
             self._woken.clear()
             try:
-                if await self.publish_some():
+                # Less than a batch was all there was: what came meanwhile has woken us.
+                if await self.publish_some() == _BATCH:
                     continue
             except (*UNREACHABLE, nats.errors.Error, nats.js.errors.Error) as error:
                 log.warning("relay waits", error=type(error).__name__)

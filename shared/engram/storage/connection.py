@@ -10,9 +10,10 @@ from uuid import UUID
 import asyncpg
 import orjson
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
-from pgvector.asyncpg import register_vector
+from pgvector import HalfVector
 
 from engram.errors import UnavailableError
+from engram.storage import halves
 
 Role = Literal["engram_api", "engram_worker"]
 # asyncpg's classes are generic in their stubs only.
@@ -76,6 +77,7 @@ async def open_pool(
     size: int,
     name: str,
     waited: Callable[[float], None] = lambda _: None,
+    resets: bool = True,
 ) -> Pool:
     """Open a pool whose connections act as ``role``, whoever logged in.
 
@@ -85,6 +87,8 @@ async def open_pool(
         size: most connections; one is opened at once to fail early.
         name: shown as ``application_name``.
         waited: told the seconds until each connection was handed out.
+        resets: undo whatever was set on a connection when it is given back. False saves the round
+            trip for a service whose statements set nothing beyond their transaction.
 
     Raises:
         UnavailableError: the server cannot be reached or refuses the login.
@@ -100,19 +104,10 @@ async def open_pool(
             max_inactive_connection_lifetime=300.0,
             loop=None,
             init=_prepare,
+            reset=None if resets else _leave,
             command_timeout=60,
             timeout=10,
-            server_settings={
-                "role": role,
-                "application_name": f"engram {name}",
-                "jit": "off",
-                # A generic plan made while a table was empty reads whole workspaces once it is
-                # not, until the next analyze; planning anew costs a fraction of a millisecond.
-                "plan_cache_mode": "force_custom_plan",
-                # A process that is frozen in mid-transaction keeps its locks, and whoever edits
-                # one of its memories would wait for as long as it sleeps.
-                "idle_in_transaction_session_timeout": _FROZEN_TIMEOUT,
-            },
+            server_settings=_session(role, name),
         )
         pool.waited = waited
         return await pool
@@ -120,11 +115,31 @@ async def open_pool(
         raise unreachable(error) from error
 
 
+def _session(role: Role, name: str) -> dict[str, str]:
+    return {
+        "role": role,
+        "application_name": f"engram {name}",
+        "jit": "off",
+        # A generic plan made while a table was empty reads whole workspaces once it is not, until
+        # the next analyze; planning anew costs a fraction of a millisecond.
+        "plan_cache_mode": "force_custom_plan",
+        # A process that is frozen in mid-transaction keeps its locks, and whoever edits one of its
+        # memories would wait for as long as it sleeps.
+        "idle_in_transaction_session_timeout": _FROZEN_TIMEOUT,
+    }
+
+
 async def _prepare(connection: OwnConnection) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_json, decoder=orjson.loads
     )
-    await register_vector(connection)
+    await connection.set_type_codec(
+        "halfvec", encoder=halves.encode, decoder=HalfVector.from_binary, format="binary"
+    )
+
+
+async def _leave(connection: "asyncpg.Connection[Any]") -> None:
+    """Give a connection back as it is; asyncpg has ended its transaction."""
 
 
 async def connect_owner(database_url: str) -> OwnConnection:

@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 from engram.domain.arrival import Arriving, Decision
 from engram.domain.memory import State
 from engram.events import encode_json
+from engram.storage.columns import brief
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.outbox import Announcement, announce
@@ -42,20 +43,6 @@ async def insert_rows(
     await connection.execute(
         statement("write", "insert_memories"), *columns[:23], now, *columns[23:]
     )
-
-
-def brief(column: Sequence[Any], *, filled: bool) -> Sequence[Any]:
-    """Shorten a column whose values are all alike.
-
-    ``unnest`` fills up with NULL, and the statement with the first value where a column is never
-    NULL (``filled``). Each array costs as much to encode, to send and to unnest as it is long:
-    for a batch that knows few fields, half of the time of writing it.
-    """
-    first = column[0]
-    if first is None:
-        return column if any(value is not None for value in column) else ()
-    alike = filled and column[-1] == first and column.count(first) == len(column)
-    return column[:1] if alike else column
 
 
 def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:

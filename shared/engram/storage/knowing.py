@@ -9,6 +9,7 @@ import asyncpg
 
 from engram.domain.arrival import Arriving, ExternalKey, FoldKey, Known
 from engram.domain.revising import REVISED
+from engram.storage.columns import filled_columns
 from engram.storage.connection import Connection
 from engram.storage.queries import statement
 
@@ -28,8 +29,7 @@ async def by_external_id(
             }
         )
         if keys:
-            columns = map(list, zip(*keys, strict=True))
-            rows = await connection.fetch(statement("write", name), *columns)
+            rows = await connection.fetch(statement("write", name), *filled_columns(keys))
             found += [
                 ((row["workspace"], row["source"], row["external_id"]), _known(row, full=compared))
                 for row in rows
@@ -61,12 +61,10 @@ async def by_fold(
     if staging and staging[0].plan.job is not None:
         rows = await _staged_by_fold(connection, staging, staging[0].plan.job)
         return [(_fold_key(row), _known(row, full=False)) for row in rows]
-    rows = await connection.fetch(
-        statement("write", "known_by_fold"),
-        [item.workspace for item in live],
-        [item.fold for item in live],
-        now,
-    )
+    if not live:
+        return []
+    texts = filled_columns([(item.workspace, item.fold) for item in live])
+    rows = await connection.fetch(statement("write", "known_by_fold"), *texts, now)
     return [(_fold_key(row), _known(row, full=False)) for row in rows]
 
 

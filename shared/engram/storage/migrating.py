@@ -1,4 +1,4 @@
-"""Migrations as rows: their records, phases, wishes and leases."""
+"""Migrations as rows: their records, phases and options."""
 
 from __future__ import annotations
 
@@ -296,29 +296,6 @@ async def namespaces(
     chosen = None if in_states is None else list(in_states)
     sql = statement("migrating", "namespaces")
     return await connection.fetch(sql, migration_id, chosen, *after, limit)
-
-
-async def make_wish(connection: Connection, migration: Migration, wish: dict[str, Any]) -> None:
-    """Leave something for the migrator to do; an error of before is forgotten. Audited."""
-    await connection.execute(statement("migrating", "wish"), migration.id, wish)
-    counts = {"verb": wish["verb"]}
-    await tell(connection, migration, "asked", wish["actor"], counts)
-
-
-async def fulfil(
-    connection: Connection, migration: Migration, error: dict[str, Any] | None = None
-) -> None:
-    """Clear the wish that was done, or could not be done; one made meanwhile stays."""
-    if migration.wish is not None:
-        sql = statement("migrating", "fulfil")
-        await connection.execute(sql, migration.id, migration.wish["at"], error)
-
-
-async def note_error(
-    connection: Connection, migration_id: UUID, error: dict[str, Any] | None
-) -> None:
-    """Keep why the migrator cannot go on, or that it can."""
-    await connection.execute(statement("migrating", "fail"), migration_id, error)
 
 
 async def set_paused(

@@ -7,10 +7,11 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import HalfVector
 
 from engram.domain.memory import content_hash, fold_hash
+from engram.storage.columns import filled_columns
 from engram.storage.connection import Connection
+from engram.storage.halves import to_wire
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import over_vectors, statement
 
@@ -24,6 +25,7 @@ class Text:
 
     Attributes:
         first_at: when it failed for the first time; None of one that has not.
+        may_repeat: another live memory of the workspace may say the same; False when none does.
     """
 
     workspace: UUID
@@ -32,6 +34,7 @@ class Text:
     content: str
     attempts: int
     first_at: datetime | None = None
+    may_repeat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,10 @@ class Failure:
 
 async def wanting(connection: Connection, ids: Sequence[MemoryId], space: int) -> list[Text]:
     """Return those of these live memories that lack a current vector and are due."""
-    rows = await connection.fetch(
-        over_vectors("embed", "wanting", space), [w for w, _ in ids], [i for _, i in ids], space
-    )
-    return [Text(*row) for row in rows]
+    if not ids:
+        return []
+    sql = over_vectors("embed", "wanting", space)
+    return [Text(*row) for row in await connection.fetch(sql, *filled_columns(ids), space)]
 
 
 async def due(
@@ -143,16 +146,10 @@ async def store_vectors(
         now: time of the announcement.
         models: number of the model that made each (``domain/spaces``); empty is the space's own.
     """
-    # Turned into the wire's big-endian halves at once: row by row costs a tenth of the embedder.
-    halves = np.asarray(vectors, dtype=">f2")
+    made_by = models or [0] * len(texts)
+    rows = [(t.workspace, t.id, t.version, n) for t, n in zip(texts, made_by, strict=True)]
     stored = await connection.fetch(
-        over_vectors("embed", "store", space),
-        [text.workspace for text in texts],
-        [text.id for text in texts],
-        [text.version for text in texts],
-        [HalfVector(half) for half in halves],
-        space,
-        models or [0] * len(texts),
+        over_vectors("embed", "store", space), *filled_columns(rows), to_wire(vectors), space
     )
     if not stored:
         return set()
@@ -188,9 +185,7 @@ async def defer(connection: Connection, texts: Sequence[Text], space: int) -> in
 
 
 async def _clear_failures(connection: Connection, ids: Sequence[MemoryId], space: int) -> None:
-    await connection.execute(
-        statement("embed", "clear_failures"), [w for w, _ in ids], [i for _, i in ids], space
-    )
+    await connection.execute(statement("embed", "clear_failures"), *filled_columns(ids), space)
 
 
 async def record_failures(connection: Connection, failures: Sequence[Failure], space: int) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from engram.domain.guard.form import Form
 from engram.domain.guard.lexicon import words
+from engram.domain.guard.phrases import nominal
 from engram.domain.guard.reading import Unit
-from engram.domain.guard.relations import nominal
 
 REASONS = frozenset({"because", "because_of", "so_that"})
 """What opens a reason: it may follow any statement."""

@@ -6,8 +6,8 @@ from itertools import pairwise
 from engram.domain.guard.additions import REASONS, additive, independent, may_follow, predicate
 from engram.domain.guard.form import Form, keys
 from engram.domain.guard.lexicon import words
+from engram.domain.guard.phrases import nominal
 from engram.domain.guard.reading import Unit
-from engram.domain.guard.relations import nominal
 
 _MEASURED = ("q:mass:", "q:volume:", "q:length:")
 _ENDS = frozenset({";", ".", ":", "–"})

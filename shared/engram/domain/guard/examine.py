@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from engram.domain.guard.containment import contains
 from engram.domain.guard.contrast import left_over, reason_of
+from engram.domain.guard.foreign_wrappers import unwrapped_elsewhere
 from engram.domain.guard.form import Form, full_form, keys, reduced
 from engram.domain.guard.language import english
 from engram.domain.guard.lexicon import words
@@ -32,7 +33,7 @@ def examine(a: str, b: str) -> Verdict:
     if len(fa) > MAX_CHARS or len(fb) > MAX_CHARS:
         return Verdict(Kind.UNEXPLAINED, unexplained=(Difference("length"),))
     if not (_in_english(fa) and _in_english(fb)):
-        return _without_rules(fa, fb)
+        return _without_rules(unwrapped_elsewhere(fa), unwrapped_elsewhere(fb))
     (ta, sa), (tb, sb) = unwrapped(fa), unwrapped(fb)
     raw_a, raw_b = tokenise(ta), tokenise(tb)
     if max(len(raw_a), len(raw_b)) > MAX_TOKENS:

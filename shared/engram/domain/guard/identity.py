@@ -96,7 +96,7 @@ def _noun_start(form: Form, i: int) -> int:
 def apposed(form: Form) -> Form:
     """Rule: "Ann, my sister, is away" and "My sister, Ann, is away" as "My sister Ann is away"."""
     commas = [i for i, u in enumerate(form) if u.text == ","][:2]
-    if len(commas) < 2:
+    if len(commas) < 2 or not _goes_on(form, commas[1] + 1):
         return form
     one, two = form[: commas[0]], form[commas[0] + 1 : commas[1]]
     if _is_name(one) and _described(two):
@@ -104,6 +104,11 @@ def apposed(form: Form) -> Form:
     if _described(one) and _is_name(two):
         return (*one, *two, *form[commas[1] + 1 :])
     return form
+
+
+def _goes_on(form: Form, i: int) -> bool:
+    """Whether the clause has its verb here; "Ann, the dog, and Ida" are three."""
+    return i < len(form) and (form[i].tag in {"P", "D"} or form[i].lemma in words("modals"))
 
 
 # Said without an owner they are the user's: "my" goes when a text is read.

@@ -194,7 +194,7 @@ def _alike(x: Form, y: Form) -> bool:
         return False
     named = [all(u.sort == "name" or _capital(u) for u in side) for side in (x, y)]
     given = [side[0].lemma in {"the", "her", "his", "their", "its", "our"} for side in (x, y)]
-    if any(u.lemma in _MEALS for u in (*x, *y)):
+    if any(u.lemma in _MEALS or u.text.lower() in _MEALS for u in (*x, *y)):
         return False
     return all(named) or all(given)
 

@@ -1,10 +1,14 @@
 -- name: wanting
--- Which of these memories lack a current vector in this space, and the text to embed. LATERAL …
--- OFFSET 0 fixes the plan (see write.sql).
-SELECT w.workspace, w.id, m.version, m.content, coalesce(f.attempts, 0) AS attempts
-FROM (SELECT DISTINCT workspace, id FROM unnest($1::uuid[], $2::uuid[]) AS w (workspace, id)) AS w
+-- Which of these memories lack a current vector in this space, the text to embed, and whether
+-- another says the same. LATERAL … OFFSET 0 fixes the plan (see write.sql). A column whose values are
+-- all alike comes as its first alone (storage/columns).
+SELECT w.workspace, w.id, m.version, m.content, coalesce(f.attempts, 0) AS attempts,
+       NULL::timestamptz AS first_at, t.id IS NOT NULL AS may_repeat
+FROM (SELECT DISTINCT coalesce(w.workspace, ($1::uuid[])[1]) AS workspace,
+                      coalesce(w.id, ($2::uuid[])[1]) AS id
+      FROM unnest($1::uuid[], $2::uuid[]) AS w (workspace, id)) AS w
 CROSS JOIN LATERAL (
-    SELECT m.version, m.content FROM engram.memory m
+    SELECT m.version, m.content, m.fold_hash, m.content_sha256 FROM engram.memory m
     WHERE m.workspace = w.workspace AND m.id = w.id AND m.state = 'active'
     OFFSET 0
 ) AS m
@@ -19,6 +23,12 @@ LEFT JOIN LATERAL (
       AND f.version = m.version
     OFFSET 0
 ) AS f ON true
+LEFT JOIN LATERAL (
+    SELECT t.id FROM engram.memory t
+    WHERE t.workspace = w.workspace AND t.fold_hash = m.fold_hash
+      AND t.content_sha256 = m.content_sha256 AND t.id <> w.id AND t.state = 'active'
+    LIMIT 1
+) AS t ON true
 WHERE v.version IS DISTINCT FROM m.version
   AND NOT coalesce(f.dead, false)
   AND (f.next_attempt IS NULL OR f.next_attempt <= now())
@@ -34,14 +44,17 @@ INSERT INTO {vectors} AS s (workspace, namespace, memory_id, version, embedding,
 SELECT i.workspace, m.namespace, i.id, i.version, i.embedding, i.model
 FROM (
     SELECT p.fenced_until > now() AS is_fenced FROM engram.space p
-    WHERE p.id = $5 AND p.state = 'active'
-      AND p.fenced_until = (SELECT q.fenced_until FROM engram.space q WHERE q.id = $5)
+    WHERE p.id = $6 AND p.state = 'active'
+      AND p.fenced_until = (SELECT q.fenced_until FROM engram.space q WHERE q.id = $6)
     FOR SHARE OF p
 ) AS p
 CROSS JOIN (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::halfvec[], $6::smallint[])
-        AS i (workspace, id, version, embedding, model)
-    ORDER BY id
+    SELECT coalesce(i.workspace, ($1::uuid[])[1]) AS workspace, i.id,
+           coalesce(i.version, ($3::int[])[1]) AS version,
+           coalesce(i.model, ($4::smallint[])[1]) AS model, i.embedding
+    FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::smallint[], $5::halfvec[])
+        AS i (workspace, id, version, model, embedding)
+    ORDER BY i.id
 ) AS i
 CROSS JOIN LATERAL (
     SELECT m.namespace FROM engram.memory m
@@ -90,7 +103,8 @@ RETURNING e.memory_id
 -- name: clear_failures
 DELETE FROM engram.embedding_failure f
 USING unnest($1::uuid[], $2::uuid[]) AS d (workspace, id)
-WHERE f.workspace = d.workspace AND f.memory_id = d.id AND f.space = $3
+WHERE f.workspace = coalesce(d.workspace, ($1::uuid[])[1])
+  AND f.memory_id = coalesce(d.id, ($2::uuid[])[1]) AND f.space = $3
 
 -- name: record_failures
 -- Only for the version that was tried, while it is live: a failure of what is gone is not kept.

@@ -42,8 +42,16 @@ CROSS JOIN LATERAL (
 ) AS locked
 
 -- name: known_by_external_id
+-- A column whose values are all alike comes as its first alone (storage/columns). OFFSET 0: row-level
+-- security keeps an expression out of the index's condition, but not a column.
 SELECT w.workspace, w.source, w.external_id, m.id, m.version, m.state, m.content_sha256
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (workspace, source, external_id)
+FROM (
+    SELECT coalesce(w.workspace, ($1::uuid[])[1]) AS workspace,
+           coalesce(w.source, ($2::text[])[1]) AS source,
+           coalesce(w.external_id, ($3::text[])[1]) AS external_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (workspace, source, external_id)
+    OFFSET 0
+) AS w
 CROSS JOIN LATERAL (
     SELECT a.memory_id FROM engram.memory_alias a
     WHERE a.workspace = w.workspace AND a.source = w.source AND a.external_id = w.external_id
@@ -78,7 +86,13 @@ CROSS JOIN LATERAL (
 SELECT w.workspace, w.source, w.external_id, m.id, m.version, m.state, m.content_sha256,
        m.metadata, m.categories, m.importance, m.pinned, m.expires_at, m.valid_until,
        m.namespace, m.source AS memory_source, m.merged_into
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (workspace, source, external_id)
+FROM (
+    SELECT coalesce(w.workspace, ($1::uuid[])[1]) AS workspace,
+           coalesce(w.source, ($2::text[])[1]) AS source,
+           coalesce(w.external_id, ($3::text[])[1]) AS external_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (workspace, source, external_id)
+    OFFSET 0
+) AS w
 CROSS JOIN LATERAL (
     SELECT a.memory_id FROM engram.memory_alias a
     WHERE a.workspace = w.workspace AND a.source = w.source AND a.external_id = w.external_id
@@ -96,7 +110,8 @@ SELECT DISTINCT ON (w.workspace, m.namespace, m.user_id, m.agent_id, m.session_i
                     w.fold_hash)
     w.workspace, m.namespace, m.user_id, m.agent_id, m.session_id, m.app_id, w.fold_hash,
     m.id, m.version, m.state, m.content_sha256
-FROM (SELECT DISTINCT workspace, fold_hash
+FROM (SELECT DISTINCT coalesce(w.workspace, ($1::uuid[])[1]) AS workspace,
+                      coalesce(w.fold_hash, ($2::bytea[])[1]) AS fold_hash
       FROM unnest($1::uuid[], $2::bytea[]) AS w (workspace, fold_hash)) AS w
 CROSS JOIN LATERAL (
     SELECT * FROM engram.memory m
