@@ -24,8 +24,9 @@ async def calibrate_entered(service: Service, patience_s: float = PATIENCE_S) ->
     """Give every space that is read and came by a migration its thresholds, if it has none.
 
     Calls the space's provider outside of any transaction, behind all other work, paid for from the
-    shared budget; ``patience_s`` in all is waited where a rate limit refuses. Where that fails the space goes on proposing only, and the next run tries again;
-    the gauge `engram_dedup_uncalibrated_spaces` counts such spaces.
+    shared budget; ``patience_s`` in all is waited where a rate limit refuses. Where that fails the
+    space goes on proposing only, and the next run tries again; the gauge
+    `engram_dedup_uncalibrated_spaces` counts such spaces.
     """
     async with service.pool.acquire() as connection:
         spaces = await deduplicating.uncalibrated(connection)
