@@ -73,6 +73,14 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "/v1/dedup/conflicts/{conflict_id}/undo", None),
     ("GET", "/v1/spaces/{space}/models", None),
     ("PATCH", "/v1/spaces/{space}", {"embeds_with": "voyage-4-lite"}),
+    ("GET", "/v1/spaces", None),
+    ("POST", "/v1/migrations", {"to": "hashing@64"}),
+    ("GET", "/v1/migrations", None),
+    ("GET", "/v1/migrations/{migration_id}", None),
+    ("PATCH", "/v1/migrations/{migration_id}", {"share": 0.5}),
+    ("GET", "/v1/migrations/{migration_id}/namespaces", None),
+    ("GET", "/v1/migrations/{migration_id}/mismatches", None),
+    ("POST", "/v1/migrations/{migration_id}/{verb}", None),
 ]
 OPERATOR = {
     *(("POST", "/v1/keys"), ("GET", "/v1/keys"), ("DELETE", "/v1/keys/{key_id}")),
@@ -80,9 +88,18 @@ OPERATOR = {
     *(("GET", "/v1/schedules"), ("GET", "/v1/schedules/{name}")),
     *(("PATCH", "/v1/schedules/{name}"), ("POST", "/v1/schedules/{name}/run")),
     *(("GET", "/v1/spaces/{space}/models"), ("PATCH", "/v1/spaces/{space}")),
+    ("GET", "/v1/spaces"),
+    *((method, "/v1/migrations") for method in ("GET", "POST")),
+    *((method, "/v1/migrations/{migration_id}") for method in ("GET", "PATCH")),
+    ("GET", "/v1/migrations/{migration_id}/namespaces"),
+    ("GET", "/v1/migrations/{migration_id}/mismatches"),
+    ("POST", "/v1/migrations/{migration_id}/{verb}"),
 }
 
-_IDS = ("letter_id", "run_id", "import_id", "merge_id", "proposal_id", "conflict_id")
+_IDS = (
+    *("letter_id", "run_id", "import_id", "merge_id", "proposal_id", "conflict_id"),
+    "migration_id",
+)
 
 
 @pytest.fixture
@@ -97,7 +114,7 @@ async def call(
     method, path, body = route
     sent = {"json": body} if body is not None else {}
     # Ids of every kind look alike: a memory's stands for that of whatever the route is about.
-    known = dict.fromkeys(_IDS, ids["id"]) | {"name": "decay", "space": "8", **ids}
+    known = dict.fromkeys(_IDS, ids["id"]) | {"name": "decay", "space": "8", "verb": "pause"} | ids
     return await client.request(method, path.format(**known), headers=headers, **sent)
 
 
