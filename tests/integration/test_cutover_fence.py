@@ -158,7 +158,7 @@ async def test_a_delete_during_the_cutover_does_not_hold_it_up(world: Moving) ->
     record = await world.store.post("likes green tea", namespace="user:a")
     await embed(world, record, 1)
     cutting_over = asyncio.create_task(cutover.cut(world.service, world.migration, patience_s=20))
-    await eventually(lambda: _phase(world, "user:a", "cutting"))
+    await eventually(lambda: _fenced(world, "user:a"))
     assert (await world.store.client.delete(f"/v1/memories/{record['id']}")).status_code == 204
     assert (await cutting_over).namespaces == 1
     await world.check.none_revived([UUID(record["id"])])
@@ -166,9 +166,12 @@ async def test_a_delete_during_the_cutover_does_not_hold_it_up(world: Moving) ->
 
 async def test_a_write_during_the_cutover_goes_to_the_new_space_first(world: Moving) -> None:
     record = await world.store.post("likes green tea", namespace="user:a")
+    # What the new space lacks of this one keeps the fence up until the test lets it down.
+    held = await world.store.post("plays the cello", namespace="user:a")
     await embed(world, record, 1)
+    await embed(world, held, 1)
     cutting_over = asyncio.create_task(cutover.cut(world.service, world.migration, patience_s=20))
-    await eventually(lambda: _phase(world, "user:a", "cutting"))
+    await eventually(lambda: _fenced(world, "user:a"))
     answer = await world.store.client.patch(
         f"/v1/memories/{record['id']}", json={"content": "likes white tea"}
     )
@@ -176,14 +179,19 @@ async def test_a_write_during_the_cutover_goes_to_the_new_space_first(world: Mov
     async with world.service.pool.acquire() as connection, connection.transaction():
         assert await store(connection, world, changed) == set(), "the old space got ahead again"
     # The old space's vector is stale now: nothing of it can be lost.
+    await embed(world, held, 2)
     assert (await cutting_over).namespaces == 1
     await embed(world, changed, 1, 2)
-    await world.check.all((1, 2), {UUID(record["id"]): "likes white tea"}, right=world.right)
+    texts = {UUID(record["id"]): "likes white tea", UUID(held["id"]): "plays the cello"}
+    await world.check.all((1, 2), texts, right=world.right)
 
 
-async def _phase(world: Moving, namespace: str, phase: str) -> bool:
-    sql = "SELECT phase = $2 FROM engram.namespace WHERE name = $1"
-    return bool(await world.store.sql.fetchval(sql, namespace, phase))
+async def _fenced(world: Moving, namespace: str) -> bool:
+    sql = (
+        "SELECT n.phase = 'cutting' AND p.fenced_until > now() "
+        "FROM engram.namespace n, engram.space p WHERE n.name = $1 AND p.id = 1"
+    )
+    return bool(await world.store.sql.fetchval(sql, namespace))
 
 
 async def test_no_pointer_moves_to_a_retired_space(world: Moving) -> None:
