@@ -155,6 +155,8 @@ async def _chaos(running: Cluster, namespaces: int, changes: int, kills: int) ->
     assert await running.fetchval("SELECT count(*) FROM engram.memory WHERE state = 'merged'") > 0
 
 
+# In order and without chance, test_dedup_races.py goes through the same in `make test`.
+@pytest.mark.chaos
 async def test_changes_beside_dedup_runs_and_kills_revive_and_lose_nothing(
     running: Cluster,
 ) -> None:

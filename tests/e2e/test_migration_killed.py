@@ -118,6 +118,7 @@ async def killed_everywhere(
     assert spaces == [NEW]
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(240)
 async def test_a_crash_in_every_step_of_a_migration_costs_time_and_nothing_else(
     moved: Moved,
@@ -169,6 +170,8 @@ async def outage(moved: Moved, memories: int, long: Callable[[], Awaitable[bool]
     )
 
 
+# Its short form is in test_migrate.py.
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
 async def test_an_outage_of_the_new_provider_leaves_the_old_path_unharmed(moved: Moved) -> None:
     until = time.monotonic() + 8
