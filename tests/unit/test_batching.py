@@ -112,3 +112,13 @@ def test_too_low_is_corrected_faster_than_too_high():
 @pytest.mark.parametrize("actual", [None, 0, -5])
 def test_a_call_without_a_count_teaches_nothing(actual):
     assert learn_ratio(0.2, 100, actual) == 0.2
+
+
+def test_calls_answered_after_one_another_teach_where_the_ratio_is_not_how_far_to_go() -> None:
+    ratio = 0.3
+    for _ in range(50):
+        ratio = learn_ratio(ratio, 300, 250, made_with=0.3)
+    assert 0.25 <= ratio < 0.26
+    for _ in range(50):
+        ratio = learn_ratio(ratio, 200, 250, made_with=0.2)
+    assert ratio == pytest.approx(0.25, rel=0.05)

@@ -227,3 +227,12 @@ def test_queries_owe_documents_nothing_once_those_have_given_up():
     filled = replace(level, tokens=quota.cost(50_000, query=True), requests=2.0)
     assert take(filled, quota, 0.001, 50_000, query=True)[1] > 0
     assert take(filled, quota, OWED_FOR_S, 50_000, query=True)[1] == 0
+
+
+def test_a_call_larger_than_a_burst_is_not_kept_waiting_by_small_ones() -> None:
+    quota = Quota(2_000, 8_000_000)
+    level = replace(Level(), tokens=quota.burst_tokens, requests=quota.burst_requests)
+    for step in range(1, 41):
+        level, _ = take(level, quota, step * 0.05, 13, query=True)
+    _, wait_s = take(level, quota, 2.0, 1_000_000)
+    assert wait_s == 0

@@ -91,21 +91,26 @@ def estimate_tokens(text: str, ratio: float = DEFAULT_RATIO) -> int:
     return max(1, math.ceil(units * ratio))
 
 
-def learn_ratio(old: float, estimated: int, actual: int | None) -> float:
+def learn_ratio(
+    old: float, estimated: int, actual: int | None, *, made_with: float | None = None
+) -> float:
     """Move the ratio towards what the provider counted.
 
     Underestimates are corrected faster than overestimates, because only they get a batch refused.
 
     Args:
-        old: the ratio that made the estimate.
+        old: the ratio as it is now.
         estimated: sum of the estimates of one call, in tokens.
         actual: the provider's ``total_tokens`` of that call; None when it told none.
+        made_with: the ratio that made the estimate, None when it is ``old``. Calls in flight
+            together are answered after one another: what each of them teaches is where the ratio
+            should be, not by how much to move it once more.
 
     Returns:
         A ratio from ``MIN_RATIO`` to ``MAX_RATIO``; ``old`` when the call teaches nothing.
     """
     if actual is None or actual <= 0 or estimated <= 0:
         return old
-    weight = 0.5 if actual > estimated else 0.1
-    target = old * actual / estimated
+    target = (old if made_with is None else made_with) * actual / estimated
+    weight = 0.5 if target > old else 0.1
     return min(MAX_RATIO, max(MIN_RATIO, old + weight * (target - old)))

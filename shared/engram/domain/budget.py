@@ -23,6 +23,8 @@ RECOVERY_PER_S: Final = 0.01
 CUT_EVERY_S: Final = 1.0
 # Of the burst, left to queries: a search never waits behind documents.
 QUERY_SHARE: Final = 0.2
+# Of the burst, the most that a grant may wait for.
+BRIM: Final = 0.95
 # Of the rate, left to documents: a storm of searches never stops embedding.
 DOCUMENT_FLOOR: Final = 0.1
 # A document call that was owed and has not asked again for so long has given up.
@@ -97,9 +99,10 @@ class Quota:
         """What a call of so many tokens is charged before it is made.
 
         A text larger than a burst could never be sent; what it has too many is a debt afterwards.
+        Nor could one that needs a bucket full to the brim, while small calls go on taking from it.
         """
         reserved, _ = self.reserve(query=query)
-        return min(float(max(tokens, 1)), self.burst_tokens - reserved)
+        return min(float(max(tokens, 1)), BRIM * self.burst_tokens - reserved)
 
 
 @dataclass(frozen=True, slots=True)

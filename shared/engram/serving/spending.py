@@ -216,14 +216,15 @@ class Spending:
         if not texts:
             return await self._provider.embed(texts, kind)
         self._pause.check()
-        estimated = sum(estimate_tokens(text, self._ratio) for text in texts)
+        ratio = self._ratio
+        estimated = sum(estimate_tokens(text, ratio) for text in texts)
         if self._budget is not None:
             with metrics.BUDGET_WAIT.labels(self._label, kind).time():
                 await self._budget.take(estimated, kind, rank=self._rank)
         started = time.perf_counter()
         embedded = await self._call(texts, kind)
         elapsed_s = time.perf_counter() - started
-        self._ratio = learn_ratio(self._ratio, estimated, embedded.total_tokens)
+        self._ratio = learn_ratio(self._ratio, estimated, embedded.total_tokens, made_with=ratio)
         tokens = embedded.total_tokens or 0
         metrics.PROVIDER_TOKENS.labels(self._label, kind).inc(tokens)
         if self._price is not None:
