@@ -133,6 +133,8 @@ class Move:
     async def fenced(self, names: Sequence[Name]) -> AsyncIterator[None]:
         """Keep the old space's stores out of these namespaces while inside."""
         try:
+            # A fence that is left of the way back would keep the new space from ever catching up.
+            await self._retried(lambda connection: cutting.unfence(connection, self.way.new))
             await self._retried(lambda connection: cutting.mark(connection, names))
             await self._fence(timedelta(seconds=self.patience_s) + _BEYOND)
             yield

@@ -114,10 +114,10 @@ def lag_behind(world: Moving, space: int, by_s: float) -> None:
     provider.embed = slow  # type: ignore[method-assign]  # the test's own delay
 
 
-# Ten switches once waited 30 seconds for two memories: not yet in `make test`.
-@pytest.mark.chaos
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("switches", [10, 200])
+@pytest.mark.parametrize(
+    "switches",
+    [10, pytest.param(200, marks=[pytest.mark.chaos, pytest.mark.timeout(1800)])],
+)
 async def test_switching_back_and_forth_under_load_mixes_and_loses_nothing(
     world: Moving, switches: int
 ) -> None:

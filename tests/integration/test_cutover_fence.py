@@ -186,6 +186,19 @@ async def test_a_write_during_the_cutover_goes_to_the_new_space_first(world: Mov
     await world.check.all((1, 2), texts, right=world.right)
 
 
+async def test_a_fence_left_of_the_way_back_does_not_keep_the_new_space_behind(
+    world: Moving,
+) -> None:
+    record = await world.store.post("likes green tea", namespace="user:a")
+    await embed(world, record, 1)
+    async with world.service.pool.acquire() as connection:
+        await cutting.fence(connection, 2, LASTING)
+    cutting_over = asyncio.create_task(cutover.cut(world.service, world.migration, patience_s=20))
+    await eventually(lambda: _fenced(world, "user:a"))
+    await embed(world, record, 2)
+    assert (await cutting_over).namespaces == 1
+
+
 async def _fenced(world: Moving, namespace: str) -> bool:
     sql = (
         "SELECT n.phase = 'cutting' AND p.fenced_until > now() "

@@ -144,6 +144,11 @@ async def fence(connection: Connection, space: int, lasting: timedelta) -> bool:
     return await connection.fetchval(sql, space, lasting) is not None
 
 
+async def unfence(connection: Connection, space: int) -> None:
+    """Let stores into a space again before its fence would end by itself."""
+    await connection.execute(statement("cutting", "unfence"), space)
+
+
 async def newest(connection: Connection, way: Way, names: Sequence[Name]) -> Seqs:
     """Return the newest ``seq`` of each namespace in the old space."""
     return _seqs(await connection.fetch(way.sql("newest"), *_listed(names)))

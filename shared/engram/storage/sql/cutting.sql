@@ -58,6 +58,12 @@ SET fenced_until = greatest(clock_timestamp() + $2::interval,
 WHERE id = $1 AND state = 'active'
 RETURNING id
 
+-- name: unfence
+-- Nobody moves pointers the other way any more. Earlier than the fence and later than all before it,
+-- so again a value of its own.
+UPDATE engram.space SET fenced_until = clock_timestamp()
+WHERE id = $1 AND fenced_until > clock_timestamp()
+
 -- name: newest
 SELECT g.workspace, g.name, coalesce((
     SELECT max(o.seq) FROM {old} o WHERE o.workspace = g.workspace AND o.namespace = g.name
