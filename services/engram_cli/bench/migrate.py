@@ -49,8 +49,8 @@ class _Scale:
         return 60.0 * self.planted.memories * TOKENS / self.tokens
 
 
-# A twentieth of the rows at a quarter of the tokens: 22 seconds instead of 112. The calls stay those
-# of tier 1: reads and writes come as often, and would use up a quarter of them alone.
+# A twentieth of the rows at a quarter of the tokens: 22 seconds instead of 112. The calls stay
+# those of tier 1: reads and writes come as often, and would use up a quarter of them alone.
 _QUICK: _Scale = _Scale(Planted(5_000, 500), 2_000, 2_000_000, 6.0)
 
 
