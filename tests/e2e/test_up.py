@@ -116,51 +116,11 @@ async def test_ctrl_c_stops_everything_and_a_killed_worker_comes_back(data_dir: 
 
 
 def _pid_of(data_dir: Path, service: str) -> int:
-    for pid in _children_of_up(data_dir):
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if arguments[-3:-1] == [b"run", service.encode()]:
-            return pid
-    raise AssertionError(service)
-
-
-def _children_of_up(data_dir: Path) -> list[int]:
-    """Return the processes whose environment names this data directory."""
-    wanted = f"ENGRAM_DATA_DIR={data_dir}".encode()
-    found = []
+    """Return the process that writes a service's log and bears its name."""
+    log, title = data_dir / "logs" / f"{service}.log", f"engram run {service}".encode()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
-
-
-@pytest.mark.timeout(60)
-@pytest.mark.parametrize(
-    ("variable", "url", "code"),
-    [
-        ("ENGRAM_DATABASE_URL", "postgresql://nobody:x@127.0.0.1:1/none", "postgres_unavailable"),
-        ("ENGRAM_NATS_URL", "nats://127.0.0.1:1", "nats_unavailable"),
-    ],
-)
-async def test_bootstrap_without_a_server_says_which_and_exits_3(
-    database_url: str, nats_url: str, variable: str, url: str, code: str
-) -> None:
-    env = {
-        **os.environ,
-        "ENGRAM_DATABASE_URL": database_url,
-        "ENGRAM_NATS_URL": nats_url,
-        "ENGRAM_EMBEDDING": "hashing@64",
-        variable: url,
-    }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "engram_cli", "bootstrap", "--json"],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 3
-    problem = json.loads(done.stderr.strip().splitlines()[-1])
-    assert problem["code"] == code
-    assert variable in problem["cure"]
+            if entry.name.isdigit() and (entry / "fd" / "1").readlink() == log:
+                assert (entry / "cmdline").read_bytes().rstrip(b"\0 ") == title
+                return int(entry.name)
+    raise AssertionError(service)

@@ -127,7 +127,7 @@ def test_an_unknown_argument_is_refused_before_anything_starts(capsys):
 
 
 def test_migrate_moves_everything_at_the_limits_and_no_read_fails(capsys, monkeypatch):
-    monkeypatch.setattr(migrate, "_QUICK", migrate._Scale(Planted(300, 30), 600, 900_000, 1.0))
+    monkeypatch.setattr(migrate, "_QUICK", migrate._Scale(Planted(300, 30), 2_000, 900_000, 1.0))
     monkeypatch.setattr(migrate, "_WARM_UP_S", 0.2)
     found = figures(capsys, "migrate")
     total = found["start to complete"]

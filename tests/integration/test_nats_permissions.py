@@ -19,6 +19,7 @@ from engram_cli.bootstrap_wait import wait_until_bootstrapped
 from engram_cli.runtime.ports import Ports
 from engram_cli.runtime.service import ServiceProcess, ServiceSpec
 from engram_cli.services import SERVICES
+from tests.support import servers
 from tests.support.secured import secured_nats, told
 from tests.support.wait import eventually
 
@@ -63,7 +64,7 @@ async def running(secured, database_url, folder):
         }
         argv = (sys.executable, "-m", "engram_cli", "run", name)
         spec = ServiceSpec(name, argv, env, f"http://127.0.0.1:{ops_port}/readyz")
-        services.append(ServiceProcess(spec, folder))
+        services.append(ServiceProcess(spec, folder, servers.fork_server()))
     try:
         for service in services:
             await service.start()

@@ -83,7 +83,7 @@ async def test_a_childs_words_are_told_apart_from_its_predecessors(tmp_path):
 async def test_the_warden_ends_what_it_watches_and_spares_what_it_was_told_to_forget(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(children, "_death_note", lambda _how: None)
+    monkeypatch.setattr(children, "death_note", lambda _how: None)
     watched = start_child(python(tmp_path, STUBBORN))
     spared = start_child(python(tmp_path, STUBBORN))
     folder = tmp_path / "folder"

@@ -23,6 +23,7 @@ from engram_cli.runtime.nats import NatsServer
 from engram_cli.runtime.ports import Ports
 from engram_cli.runtime.postgres import PostgresServer
 from engram_cli.runtime.service import ServiceProcess, ServiceSpec
+from tests.support import servers
 from tests.support.ledger import Ledger
 from tests.support.wait import eventually
 
@@ -71,7 +72,7 @@ class Cluster:
         if settings:
             spec = self.services[name].spec
             changed = replace(spec, env={**spec.env, **settings})
-            self.services[name] = ServiceProcess(changed, self.logs)
+            self.services[name] = ServiceProcess(changed, self.logs, servers.fork_server())
         await self.services[name].start()
         await self.services[name].ready()
 
@@ -248,4 +249,4 @@ def _service(name: str, ports: tuple[int, int], env: dict[str, str], logs: Path)
         env={**env, "ENGRAM_PORT": str(port), "ENGRAM_OPS_PORT": str(ops_port)},
         ready_url=f"http://127.0.0.1:{ops_port}/readyz",
     )
-    return ServiceProcess(spec, logs)
+    return ServiceProcess(spec, logs, servers.fork_server())

@@ -1,11 +1,14 @@
 """Real PostgreSQL and NATS servers for tests: cheap ones to share, private ones to kill."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import importlib.util
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 
+from engram_cli.runtime.forking import ForkServer
 from engram_cli.runtime.nats import NatsServer
 from engram_cli.runtime.postgres import PostgresServer
 
@@ -45,6 +49,16 @@ def shared_postgres() -> Iterator[PostgresServer]:
             asyncio.run(server.stop())
 
 
+@functools.cache
+def fork_server() -> ForkServer:
+    """Return the fork server of this pytest process: services start in a moment, as in ``up``."""
+    server, folders = ForkServer(), contextlib.ExitStack()
+    server.start(folders.enter_context(open_folder()) / "fork-server.log")
+    folders.callback(server.close)
+    atexit.register(folders.close)
+    return server
+
+
 @contextlib.asynccontextmanager
 async def cloned_database(server: PostgresServer) -> AsyncIterator[str]:
     """Yield the name of a fresh copy of the template database; it is dropped afterwards."""
@@ -60,14 +74,37 @@ async def cloned_database(server: PostgresServer) -> AsyncIterator[str]:
 async def private_postgres(*, migrated: bool = True) -> AsyncIterator[PostgresServer]:
     """Yield a server of one test's own, on a fixed port, durable, free to be killed."""
     with open_folder("engram-test-pg-") as folder:
+        if migrated:
+            await asyncio.to_thread(_copy, await _migrated_cluster(), folder / "postgres")
         server = PostgresServer(folder)
         try:
             await server.start()
-            if migrated:
-                await migrate(server.database_url)
             yield server
         finally:
             await server.stop()
+
+
+_migrated: list[Path] = []
+
+
+async def _migrated_cluster() -> Path:
+    """Return a cluster with the current schema that nobody runs: made once, then copied."""
+    if not _migrated:
+        folders = contextlib.ExitStack()
+        atexit.register(folders.close)
+        server = PostgresServer(folders.enter_context(open_folder("engram-test-pg-")))
+        try:
+            await server.start()
+            await migrate(server.database_url)
+        finally:
+            await server.stop()
+        _migrated.append(server.data_dir / "postgres")
+    return _migrated[0]
+
+
+def _copy(cluster: Path, to: Path) -> None:
+    """Copy a folder with its owners, as only ``cp`` does."""
+    subprocess.run(["cp", "-a", cluster, to], check=True)
 
 
 @contextlib.asynccontextmanager

@@ -88,12 +88,13 @@ def _read(folder: Path) -> _Process:
     # The name in parentheses may hold anything; what follows its last one is fixed (proc(5)).
     fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
     ticks = sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
-    argv = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    # What was forked shows one title with spaces in it, what was started by itself its arguments.
+    argv = (folder / "cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ").split()
     return _Process(int(folder.name), int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"), tuple(argv))
 
 
 def _label(argv: tuple[str, ...]) -> str | None:
-    program = Path(argv[0].split(" ")[0].rstrip(":")).name
+    program = Path(argv[0].rstrip(":")).name if argv else ""
     if program == "postgres":
         return "postgres"
     if program.startswith("nats-server"):

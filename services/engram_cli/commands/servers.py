@@ -14,7 +14,7 @@ from engram_cli.options import AsJson
 
 if TYPE_CHECKING:
     from engram.settings import Settings
-    from engram_cli.runtime.up import Ready
+    from engram_cli.runtime.up import BootstrapResult, Ready
 
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP API; 0: a free one.")]
 
@@ -42,7 +42,6 @@ def up(
     """Run everything here: PostgreSQL, NATS and every service, until interrupted."""
     from engram import logs
     from engram.settings import load
-    from engram_cli.bootstrap import bootstrap as make
     from engram_cli.runtime.up import UpOptions, run_up
     from engram_cli.services import child_specs
 
@@ -54,10 +53,17 @@ def up(
         ephemeral=ephemeral,
         http_port=port,
         ops_port=ops_port,
+        forks=True,
     )
 
     def announce(ready: Ready) -> None:
         _announce(ready, as_json=as_json)
+
+    async def make(database_url: str, nats_url: str, needs_key: bool) -> BootstrapResult:
+        # Imported while the services are, not before they begin to be.
+        from engram_cli.bootstrap import bootstrap
+
+        return await bootstrap(database_url, nats_url, needs_key)
 
     received = asyncio.run(run_up(options, make, announce, output.note))
     # SIGTERM is how a system stops a service in good order; Ctrl-C is a person's interruption.
@@ -65,7 +71,7 @@ def up(
 
 
 def run_service(
-    service: Annotated[str, typer.Argument(help="ingest, embedder or curator.")],
+    service: Annotated[str, typer.Argument(help="ingest, embedder, curator or migrator.")],
     as_json: AsJson = False,
 ) -> None:
     """Run one service against ENGRAM_DATABASE_URL and ENGRAM_NATS_URL."""

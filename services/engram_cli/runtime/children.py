@@ -9,9 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from .account import Account, popen_options
 
@@ -45,6 +46,25 @@ class ChildSpec:
     death_signal: signal.Signals = signal.SIGKILL
 
 
+class Process(Protocol):
+    """As much of ``subprocess.Popen`` as is used of a child."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code; negative for a signal."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Signal it, if it still runs."""
+        ...
+
+
 @dataclass(slots=True)
 class Child:
     """One running child: the leader of its own session, so a terminal's Ctrl-C passes it by.
@@ -56,7 +76,7 @@ class Child:
     """
 
     spec: ChildSpec
-    process: subprocess.Popen[bytes]
+    process: Process
     log_offset: int = field(default=0)
 
     @property
@@ -112,26 +132,37 @@ def start_child(spec: ChildSpec, stdin: int = subprocess.DEVNULL) -> Child:
     Raises:
         OSError: the program or its log file cannot be opened.
     """
-    spec.log_path.parent.mkdir(parents=True, exist_ok=True)
-    trim_log(spec.log_path)
-    log_fd = os.open(spec.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    log_offset = os.lseek(log_fd, 0, os.SEEK_END)
-    try:
+    with open_log(spec.log_path) as log:
+        offset = os.lseek(log, 0, os.SEEK_END)
         process = subprocess.Popen(  # noqa: S603 - the arguments are ours
             spec.argv,
             stdin=stdin,
-            stdout=log_fd,
+            stdout=log,
             stderr=subprocess.STDOUT,
             env=spec.env,
             cwd=spec.cwd,
             pass_fds=spec.pass_fds,
             start_new_session=True,
-            preexec_fn=_death_note(spec.death_signal),  # noqa: PLW1509 - only two system calls
+            preexec_fn=death_note(spec.death_signal),  # noqa: PLW1509 - only two system calls
             **popen_options(spec.account),
         )
-        return Child(spec, process, log_offset)
+    return Child(spec, process, offset)
+
+
+@contextlib.contextmanager
+def open_log(path: Path) -> Iterator[int]:
+    """Yield a descriptor that appends to a log, cut when it had grown too long.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trim_log(path)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield log
     finally:
-        os.close(log_fd)
+        os.close(log)
 
 
 def trim_log(path: Path, max_bytes: int = _LOG_MAX_BYTES) -> None:
@@ -146,18 +177,24 @@ def trim_log(path: Path, max_bytes: int = _LOG_MAX_BYTES) -> None:
             os.truncate(path, 0)
 
 
-def _death_note(how: signal.Signals) -> Callable[[], None] | None:
+def death_note(how: signal.Signals) -> Callable[[], None] | None:
     """Return what a new child does so that it dies with us (Linux; elsewhere the warden helps)."""
     if sys.platform != "linux":
         return None
-    prctl, parent = _libc().prctl, os.getpid()
+    _libc()  # found before the fork
+    return functools.partial(die_with_parent, how, os.getpid())
 
-    def sign() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(how), 0, 0, 0)
-        if os.getppid() != parent:  # we died before the call took effect
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    return sign
+def die_with_parent(how: signal.Signals, parent: int) -> None:
+    """Have the kernel send us a signal when our parent ends (Linux).
+
+    Args:
+        how: the signal.
+        parent: process id of the parent that forked us.
+    """
+    _libc().prctl(_PR_SET_PDEATHSIG, int(how), 0, 0, 0)
+    if os.getppid() != parent:  # it died before the call took effect
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @functools.cache
@@ -165,7 +202,7 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
-async def _wait_for_exit(process: subprocess.Popen[bytes]) -> None:
+async def _wait_for_exit(process: Process) -> None:
     """Return once ``process`` has ended, leaving nothing of its group alive."""
     if not hasattr(os, "pidfd_open"):
         while process.poll() is None:  # noqa: ASYNC110 - nothing else tells of a child's end here

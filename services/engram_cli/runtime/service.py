@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from engram.errors import UnavailableError
 
 from .children import Child, ChildSpec, start_child
+from .forking import ForkServer, ForkServerError, forkable
 
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 5.0
@@ -42,16 +43,20 @@ class ServiceSpec:
 class ServiceProcess:
     """A service while it is supervised.
 
-    Attributes:
-        name: its name in logs.
+    Args:
         spec: how it is run.
+        log_dir: folder of its log.
+        fork_server: forks it where that is possible; None: it is always started by itself.
     """
 
     death_signal = signal.SIGKILL
 
-    def __init__(self, spec: ServiceSpec, log_dir: Path) -> None:
+    def __init__(
+        self, spec: ServiceSpec, log_dir: Path, fork_server: ForkServer | None = None
+    ) -> None:
         self.name = spec.name
         self.spec = spec
+        self._fork_server = fork_server
         self._log_path = log_dir / f"{spec.name}.log"
         self._child: Child | None = None
         self._last_words: str | None = None
@@ -70,7 +75,13 @@ class ServiceProcess:
         kept = {name: value for name, value in os.environ.items() if name not in replaced}
         env = {**kept, **self.spec.env}
         self._last_words = None
-        self._child = start_child(ChildSpec(self.name, self.spec.argv, self._log_path, env))
+        self._child = await self._started(ChildSpec(self.name, self.spec.argv, self._log_path, env))
+
+    async def _started(self, spec: ChildSpec) -> Child:
+        if self._fork_server is not None and forkable(spec.argv):
+            with contextlib.suppress(ForkServerError):
+                return await self._fork_server.start_child(spec)
+        return start_child(spec)
 
     async def ready(self) -> None:
         """Wait until it answers for the first time since it was started.

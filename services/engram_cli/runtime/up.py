@@ -16,6 +16,7 @@ from .datadir import (
     temporary_data_dir,
     write_credentials,
 )
+from .forking import ForkServer, forking
 from .nats import NatsServer
 from .ports import HOST, Ports
 from .postgres import PostgresServer
@@ -75,6 +76,7 @@ class UpOptions:
         ops_port: port of health and metrics; 0 for a free one.
         postgres_port: port of PostgreSQL; 0 for a free one.
         nats_port: port of NATS; 0 for a free one.
+        forks: services are forked from a process that has imported them, where that is possible.
     """
 
     services: Callable[[Endpoints], Sequence[ServiceSpec]]
@@ -84,6 +86,7 @@ class UpOptions:
     ops_port: int = 8081
     postgres_port: int = 0
     nats_port: int = 0
+    forks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,56 +139,62 @@ async def run_up(
         warden.start()
         if options.ephemeral:
             warden.remove_folder(data_dir)
-        supervisor, ports = Supervisor(data_dir / "logs", warden), Ports()
-        try:
-            starting = _start(options, data_dir, ports, supervisor, bootstrap, progress)
-            work = asyncio.create_task(starting)
-            if await _finished(work, stopped):
-                announce(work.result())
-            return await stopped
-        finally:
-            await supervisor.stop()
-            ports.release()
-            warden.close()
+        logs = data_dir / "logs"
+        with forking(logs, start=options.forks) as fork_server:
+            run = _Run(options, data_dir, Ports(), Supervisor(logs, warden), fork_server)
+            try:
+                work = asyncio.create_task(run.start(bootstrap, progress))
+                if await _finished(work, stopped):
+                    announce(work.result())
+                return await stopped
+            finally:
+                await run.supervisor.stop()
+                run.ports.release()
+                warden.close()
 
 
-async def _start(
-    options: UpOptions,
-    data_dir: Path,
-    ports: Ports,
-    supervisor: Supervisor,
-    bootstrap: Bootstrap,
-    progress: Callable[[str], None],
-) -> Ready:
-    http_port = ports.keep(options.http_port, "--port")
-    ops_port = ports.keep(options.ops_port, "--ops-port")
-    postgres = PostgresServer(
-        data_dir, options.postgres_port, ephemeral=options.ephemeral, progress=progress
-    )
-    nats = NatsServer(data_dir, options.nats_port, ephemeral=options.ephemeral)
-    await asyncio.gather(supervisor.start(postgres), supervisor.start(nats))
-    # A data directory whose credentials are lost gets a new key: the old one was shown once.
-    known = read_credentials(data_dir)
-    needs_key = known is None or not known.api_key
-    made = await bootstrap(postgres.database_url, nats.nats_url, needs_key)
-    endpoints = Endpoints(
-        http_port, ops_port, postgres.database_url, nats.nats_url, data_dir, ports
-    )
-    credentials = _credentials(endpoints, made)
-    services = _services(options, endpoints)
-    await supervisor.start(*services)
-    await asyncio.gather(*(service.ready() for service in services))
-    write_credentials(data_dir, credentials)
-    return Ready(credentials, options.ephemeral)
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one run has at hand while it starts."""
 
+    options: UpOptions
+    data_dir: Path
+    ports: Ports
+    supervisor: Supervisor
+    fork_server: ForkServer
 
-def _services(options: UpOptions, endpoints: Endpoints) -> list[ServiceProcess]:
-    log_dir = endpoints.data_dir / "logs"
-    specs = options.services(endpoints)
-    return [
-        ServiceProcess(replace(spec, env={**endpoints.env(), **spec.env}), log_dir)
-        for spec in specs
-    ]
+    async def start(self, bootstrap: Bootstrap, progress: Callable[[str], None]) -> Ready:
+        """Start servers, then what they need, then services; return when all are ready."""
+        options, data_dir = self.options, self.data_dir
+        http_port = self.ports.keep(options.http_port, "--port")
+        ops_port = self.ports.keep(options.ops_port, "--ops-port")
+        postgres = PostgresServer(
+            data_dir, options.postgres_port, ephemeral=options.ephemeral, progress=progress
+        )
+        nats = NatsServer(data_dir, options.nats_port, ephemeral=options.ephemeral)
+        await asyncio.gather(self.supervisor.start(postgres), self.supervisor.start(nats))
+        # A data directory whose credentials are lost gets a new key: the old one was shown once.
+        known = read_credentials(data_dir)
+        needs_key = known is None or not known.api_key
+        made = await bootstrap(postgres.database_url, nats.nats_url, needs_key)
+        endpoints = Endpoints(
+            http_port, ops_port, postgres.database_url, nats.nats_url, data_dir, self.ports
+        )
+        credentials = _credentials(endpoints, made)
+        services = self._services(endpoints)
+        await self.supervisor.start(*services)
+        await asyncio.gather(*(service.ready() for service in services))
+        write_credentials(data_dir, credentials)
+        return Ready(credentials, options.ephemeral)
+
+    def _services(self, endpoints: Endpoints) -> list[ServiceProcess]:
+        log_dir, specs = self.data_dir / "logs", self.options.services(endpoints)
+        return [
+            ServiceProcess(
+                replace(spec, env={**endpoints.env(), **spec.env}), log_dir, self.fork_server
+            )
+            for spec in specs
+        ]
 
 
 def _credentials(endpoints: Endpoints, made: BootstrapResult) -> Credentials:
