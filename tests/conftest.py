@@ -3,10 +3,18 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from engram_cli.runtime.nats import NatsServer
 from engram_cli.runtime.postgres import PostgresServer
 from tests.support import servers
+from tests.support.memory_disk import use_memory_for_temporary_files
+
+use_memory_for_temporary_files()
+# Its tracebacks show every variable of every frame, and take seconds for it.
+structlog.configure(
+    [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+)
 
 
 @pytest.fixture(scope="session")

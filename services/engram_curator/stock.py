@@ -15,6 +15,7 @@ from engram import metrics
 from engram.broker import standing, topology
 from engram.broker.standing import LaneStanding, StreamStanding
 from engram.errors import UnavailableError
+from engram.serving.cancelling import heed_cancellation
 from engram.serving.process import Service
 from engram.storage import stock, sweeps
 from engram.storage.connection import UNREACHABLE
@@ -163,4 +164,5 @@ async def export(service: Service) -> None:
     async with exporting(service) as exporter:
         while True:
             await exporter.round()
+            heed_cancellation()
             await asyncio.sleep(_EVERY_S)

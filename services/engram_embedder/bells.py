@@ -13,7 +13,7 @@ from engram import events, metrics, tracing
 from engram.broker import topology
 from engram.broker.connection import inbox_of
 from engram.errors import MalformedError
-from engram.serving.draining import stop_broker
+from engram.serving.draining import started
 from engram_embedder.lane import LiveLane, ids_of
 
 log = structlog.get_logger(__name__)
@@ -48,11 +48,8 @@ async def ringing(nats_url: str, space: int, lane: LiveLane, label: str) -> Asyn
     durable = topology.embed_durable(space)
     for _ in range(_SUBSCRIBERS):
         _subscribe(broker, durable, lane, label)
-    await broker.start()
-    try:
+    async with started(broker):
         yield
-    finally:
-        await stop_broker(broker)
 
 
 def _subscribe(broker: NatsBroker, durable: topology.Durable, lane: LiveLane, label: str) -> None:

@@ -33,8 +33,8 @@ async def run(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def _duties(service: Service) -> AsyncIterator[None]:
     lanes = _Lanes(service)
-    await lanes.adjust()
     try:
+        await lanes.adjust()
         async with background(lanes.run()):
             yield
     finally:
@@ -62,7 +62,7 @@ class _Lanes:
         active = spaces.active
         for space in list(self._running):
             if space not in active or spaces.model_number(space) != self._models[space]:
-                await self._running.pop(space).aclose()
+                await _closed(self._running.pop(space))
         for space in active:
             if space not in self._running:
                 await self._start(space)
@@ -80,15 +80,25 @@ class _Lanes:
         embedding = Embedding(service, space, provider, gate)
         bulk = Bulk(service, embedding)
         live = LiveLane(embedding, bulk, service.settings.live_share)
-        stack = contextlib.AsyncExitStack()
-        duties = (bulk.run(), Retries(service, embedding).run())
-        await stack.enter_async_context(background(live.run(), *duties))
         nats_url = service.settings.require_nats()
-        await stack.enter_async_context(ringing(nats_url, space, live, label))
-        self._running[space] = stack
+        async with contextlib.AsyncExitStack() as stack:
+            duties = (bulk.run(), Retries(service, embedding).run())
+            await stack.enter_async_context(background(live.run(), *duties))
+            await stack.enter_async_context(ringing(nats_url, space, live, label))
+            self._running[space] = stack.pop_all()
         self._models[space] = model
         log.info("lane started", space=label, model=provider.spec.model)
 
     async def close(self) -> None:
         for stack in self._running.values():
             await stack.aclose()
+
+
+async def _closed(stack: contextlib.AsyncExitStack) -> None:
+    """Close a lane to its end, also when the service is told to stop meanwhile."""
+    closing = asyncio.ensure_future(stack.aclose())
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await closing
+        raise

@@ -9,7 +9,7 @@ from faststream.nats import NatsBroker
 from engram import metrics
 from engram.broker.connection import inbox_of
 from engram.serving.advisories import Advisories
-from engram.serving.draining import stop_broker
+from engram.serving.draining import started
 from engram.serving.process import Service, background, run_service
 from engram.serving.web import listen, serve
 from engram.settings import Settings
@@ -87,8 +87,5 @@ async def _commands(settings: Settings, lane: CommandLane) -> AsyncIterator[None
         logger=None,
     )
     subscribe(broker, lane)
-    await broker.start()
-    try:
+    async with started(broker):
         yield
-    finally:
-        await stop_broker(broker)

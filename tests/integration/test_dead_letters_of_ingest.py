@@ -20,7 +20,9 @@ from tests.support.wait import eventually
 
 @pytest.fixture
 async def store(database_url: str, superuser_url: str, nats_url: str) -> AsyncIterator[Store]:
-    async with open_store(database_url, nats_url, superuser_url=superuser_url) as opened:
+    async with open_store(
+        database_url, nats_url, superuser_url=superuser_url, commands=True
+    ) as opened:
         yield opened
 
 

@@ -18,11 +18,11 @@ from engram.storage.spaces import create_space
 from engram_curator.dedup import begin_due, work_once
 from engram_curator.dedup_batch import Batch
 from engram_curator.dedup_process import ComparisonFailedError
+from tests.support.comparers import comparing
 from tests.support.store import Store, open_store
 from tests.support.sweeping import (
     LEASE,
     add,
-    comparing,
     dump,
     finish,
     like,

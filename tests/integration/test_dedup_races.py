@@ -15,8 +15,9 @@ from engram.storage import changing, deduplicating, merging
 from engram.storage.connection import about
 from engram_curator.dedup import work_once
 from engram_curator.dedup_batch import Batch
+from tests.support.comparers import comparing
 from tests.support.store import Store, open_store
-from tests.support.sweeping import LEASE, add, comparing, embed, finish, like, show, start, sweep
+from tests.support.sweeping import LEASE, add, embed, finish, like, show, start, sweep
 from tests.support.wait import eventually
 
 # Three that say one thing, and two that say another: a survivor and members, in two groups.

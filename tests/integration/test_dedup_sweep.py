@@ -12,11 +12,11 @@ import pytest
 from engram_curator.dedup import BatchFailedError, begin_due, work_once
 from engram_curator.dedup_batch import Batch
 from engram_curator.dedup_process import Comparer, ComparisonFailedError
+from tests.support.comparers import comparing
 from tests.support.store import Store, open_store
 from tests.support.sweeping import (
     LEASE,
     add,
-    comparing,
     dump,
     embed,
     finish,

@@ -23,7 +23,7 @@ from tests.support.wait import eventually
 @pytest.fixture
 async def store(database_url, superuser_url, nats_url):
     async with open_store(
-        database_url, nats_url, superuser_url=superuser_url, embedder=True
+        database_url, nats_url, superuser_url=superuser_url, embedder=True, commands=True
     ) as opened:
         yield opened
 
@@ -127,7 +127,9 @@ async def test_no_write_is_lost_when_nats_is_killed_and_comes_back(
     database_url, superuser_url, nats_server, tmp_path
 ):
     memory = Memory()
-    async with open_store(database_url, nats_server.nats_url, superuser_url=superuser_url) as store:
+    async with open_store(
+        database_url, nats_server.nats_url, superuser_url=superuser_url, commands=True
+    ) as store:
         with writing(memory, store, tmp_path) as writer:
             await blocking(writer.add, "before", user_id="u")
             await follows(store, memory)

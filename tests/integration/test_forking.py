@@ -14,9 +14,6 @@ from engram_cli.runtime.children import ChildSpec
 from engram_cli.runtime.forking import ForkServer, ForkServerError, forking
 from engram_cli.runtime.service import ServiceProcess, ServiceSpec
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="elsewhere every service is started by itself"
-)
 CONFIG = (sys.executable, "-m", "engram_cli", "config", "--json")
 WAITS = (sys.executable, "-m", "engram_cli", "bootstrap", "--wait-for", "ingest")
 

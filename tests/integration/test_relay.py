@@ -1,6 +1,7 @@
 """The relay: each outbox line one message, in any weather, by any number of relays."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -128,6 +129,36 @@ async def test_relays_side_by_side_publish_every_line_once(store: Store, nats_ur
     info = await client.jetstream().stream_info("ENGRAM_MEMORY")
     await client.close()
     assert info.state.messages == 3000
+
+
+class Forgetful:
+    """A broker's client whose waits forget a cancellation, as `asyncio.wait_for` may in 3.11."""
+
+    def __init__(self, jetstream: Any) -> None:
+        self._jetstream = jetstream
+        self.asked = asyncio.Event()
+
+    async def publish_async(self, *arguments: Any, **options: Any) -> Any:
+        self.asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.2)
+        return await self._jetstream.publish_async(*arguments, **options)
+
+
+async def test_a_relay_ends_when_it_is_told_to_while_a_line_is_on_its_way(store: Store) -> None:
+    forgetful = Forgetful(store.service.jetstream)
+    relay = asyncio.create_task(Relay(store.service.pool, forgetful).run())
+    while not forgetful.asked.is_set():
+        await store.sql.execute(
+            "INSERT INTO engram.outbox (uuid, workspace, subject, payload) "
+            "VALUES (gen_random_uuid(), $1, 'engram.v1.memory.embedded', 'x')",
+            store.workspace,
+        )
+        await asyncio.sleep(0.01)
+    relay.cancel()
+    await asyncio.wait([relay], timeout=20)
+    assert relay.cancelled()
+    await eventually(lambda: relayed(store))
 
 
 async def test_a_line_committed_late_under_a_lower_number_is_found(

@@ -35,7 +35,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 @pytest.fixture
 async def store(database_url: str, superuser_url: str, nats_url: str) -> AsyncIterator[Store]:
     async with open_store(
-        database_url, nats_url, superuser_url=superuser_url, embedder=True
+        database_url, nats_url, superuser_url=superuser_url, embedder=True, commands=True
     ) as opened:
         yield opened
 

@@ -1,6 +1,7 @@
 """docs/errors.md lists every error code under its class, and every code of a single fault."""
 
 import ast
+import functools
 import re
 from collections import defaultdict
 
@@ -23,13 +24,16 @@ FAULTS = {"Fault": 1, "_fault": 1, "FieldError": 0, "ItemError": 0}
 SECTIONS = re.split(r"^## ", text("docs/errors.md"), flags=re.MULTILINE)[1:]
 
 
+@functools.cache
 def calls():
-    """Yield the name and the call of every call in the code."""
-    for folder in ("shared", "services"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call):
-                    yield getattr(node.func, "id", getattr(node.func, "attr", "")), node
+    """Return the name and the call of every call in the code."""
+    return [
+        (getattr(node.func, "id", getattr(node.func, "attr", "")), node)
+        for folder in ("shared", "services")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    ]
 
 
 def literals(node):

@@ -1,6 +1,7 @@
 """docs/embedding.md tells of each fault where it is seen: every name it gives exists."""
 
 import dataclasses
+import functools
 import re
 from typing import get_args
 
@@ -69,9 +70,23 @@ def test_the_metrics_of_a_fault_have_the_labels_it_names(fault):
         assert set(re.findall(r"(\w+)=", labels)) <= known[name]
 
 
+@functools.cache
+def routes():
+    return build_app().openapi()["paths"]
+
+
+@functools.cache
+def source():
+    return "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("shared", "services")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_routes_of_a_fault_exist(fault):
-    paths = build_app().openapi()["paths"]
+    paths = routes()
     for verb, path in re.findall(r"`([A-Z]+) (/[^`]*)`", FAULTS[fault][2]):
         assert path in PATHS or verb.lower() in paths[path]
 
@@ -86,13 +101,8 @@ def test_the_commands_of_a_fault_exist(fault):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_log_lines_of_a_fault_are_written(fault):
-    written = "".join(
-        path.read_text(encoding="utf-8")
-        for folder in ("shared", "services")
-        for path in (ROOT / folder).rglob("*.py")
-    )
     for line in re.findall(r"\*([^*]+)\*", FAULTS[fault][2]):
-        assert re.search(rf'log\.\w+\(\s*"{re.escape(line)}"', written), line
+        assert re.search(rf'log\.\w+\(\s*"{re.escape(line)}"', source()), line
 
 
 def test_the_page_tells_the_class_of_each_status_as_the_rule_does():

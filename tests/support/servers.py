@@ -41,7 +41,9 @@ def open_folder(prefix: str = "engram-test-") -> Iterator[Path]:
 def shared_postgres() -> Iterator[PostgresServer]:
     """Yield a running server holding the migrated template database; for one pytest process."""
     with open_folder("engram-test-pg-") as folder:
-        server = PostgresServer(folder, ephemeral=True, settings={"max_connections": "200"})
+        server = PostgresServer(
+            folder, ephemeral=True, settings={"max_connections": "200", "max_wal_size": "256MB"}
+        )
         try:
             asyncio.run(_start_with_template(server))
             yield server
@@ -63,7 +65,9 @@ def fork_server() -> ForkServer:
 async def cloned_database(server: PostgresServer) -> AsyncIterator[str]:
     """Yield the name of a fresh copy of the template database; it is dropped afterwards."""
     name = f"test_{uuid.uuid4().hex[:16]}"
-    await _administer(server, f"CREATE DATABASE {name} OWNER engram TEMPLATE {TEMPLATE}")
+    await _administer(
+        server, f"CREATE DATABASE {name} OWNER engram TEMPLATE {TEMPLATE} STRATEGY FILE_COPY"
+    )
     try:
         yield name
     finally:
@@ -72,11 +76,15 @@ async def cloned_database(server: PostgresServer) -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def private_postgres(*, migrated: bool = True) -> AsyncIterator[PostgresServer]:
-    """Yield a server of one test's own, on a fixed port, durable, free to be killed."""
+    """Yield a server of one test's own, on a fixed port, free to be killed.
+
+    It never waits for the disk, which no process that is killed takes with it: what was committed
+    is in the system's memory. All else is as in ``engram up``.
+    """
     with open_folder("engram-test-pg-") as folder:
         if migrated:
             await asyncio.to_thread(_copy, await _migrated_cluster(), folder / "postgres")
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, settings={"fsync": "off"})
         try:
             await server.start()
             yield server
@@ -92,7 +100,8 @@ async def _migrated_cluster() -> Path:
     if not _migrated:
         folders = contextlib.ExitStack()
         atexit.register(folders.close)
-        server = PostgresServer(folders.enter_context(open_folder("engram-test-pg-")))
+        folder = folders.enter_context(open_folder("engram-test-pg-"))
+        server = PostgresServer(folder, settings={"fsync": "off"})
         try:
             await server.start()
             await migrate(server.database_url)

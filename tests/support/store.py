@@ -97,6 +97,7 @@ async def open_store(
     *,
     superuser_url: str | None = None,
     embedder: bool = False,
+    commands: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Store]:
     """Run ingest (and an embedder) on a migrated database and a NATS server.
@@ -107,6 +108,7 @@ async def open_store(
         embedding: space of a store that has none yet.
         superuser_url: for ``sql``; without it ``sql`` acts as engram_worker.
         embedder: run the embedder too, in the same process.
+        commands: take commands by NATS, too.
         settings: further fields of `Settings`.
     """
     chosen = Settings(database_url=database_url, nats_url=nats_url, embedding=embedding, **settings)
@@ -115,7 +117,8 @@ async def open_store(
         service = await stack.enter_async_context(connected("test", chosen))
         await stack.enter_async_context(background(service.relay.run()))
         app, lane = await stack.enter_async_context(open_doors(service))
-        await stack.enter_async_context(_commands(chosen, lane))
+        if commands:
+            await stack.enter_async_context(_commands(chosen, lane))
         if embedder:
             await stack.enter_async_context(embedding_lanes(service))
         client = await stack.enter_async_context(client_of(app, key))

@@ -1,7 +1,6 @@
 """A store to sweep: memories with vectors of a test's choice, and the curator's work in steps."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from engram.domain.memory import decode_item
 from engram.storage.connection import about
 from engram.storage.inserting import insert_all
 from engram_curator.dedup import work_once
-from engram_curator.dedup_process import Comparer
+from tests.support.comparers import comparing
 from tests.support.store import Store
 
 LEASE = timedelta(seconds=15)
@@ -97,16 +96,6 @@ async def show(store: Store, run_id: str) -> dict[str, Any]:
     """Return a run as the API shows it."""
     run: dict[str, Any] = (await store.client.get(f"/v1/dedup/runs/{run_id}")).json()
     return run
-
-
-@asynccontextmanager
-async def comparing() -> AsyncIterator[Comparer]:
-    """Yield a comparing process, ended on leaving."""
-    comparer = Comparer()
-    try:
-        yield comparer
-    finally:
-        await comparer.kill()
 
 
 async def states(store: Store, ids: Iterable[UUID]) -> list[str]:

@@ -208,14 +208,14 @@ def test_a_clock_that_swings_to_and_fro_earns_nothing():
 def test_a_storm_of_queries_leaves_documents_their_floor():
     quota = Quota(2_000, 8_000_000)
     level, now, documents, queries = Level(), 0.0, 0, 0
-    while now < 120:
+    while now < 60:
         now += 0.02
         level, wait_s = take(level, quota, now, 20_000)
         documents += 20_000 * (wait_s == 0)
         for _ in range(40):
             level, wait_s = take(level, quota, now, 5_000, query=True)
             queries += 5_000 * (wait_s == 0)
-    allowed = 120 * quota.tokens_per_s
+    allowed = 60 * quota.tokens_per_s
     assert documents >= 0.9 * DOCUMENT_FLOOR * allowed
     assert queries >= 0.8 * allowed
 

@@ -99,7 +99,7 @@ def test_a_fallback_id_depends_on_format_owner_text_and_repeat() -> None:
 
 
 def test_repeats_are_told_apart_among_many_and_cost_ten_bytes_each() -> None:
-    repeats, count = Repeats("mem0"), 200_000
+    repeats, count = Repeats("mem0"), 100_000
     items = [{"content": f"fact {n}", "user_id": "u"} for n in range(count)]
     tracemalloc.start()
     try:

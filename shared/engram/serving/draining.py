@@ -1,5 +1,7 @@
-"""Stops a subscribed broker, whether NATS is there to be drained or not."""
+"""Keeps a broker's subscriptions while they are served, and ends them with or without NATS."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import nats.errors
@@ -9,6 +11,9 @@ from nats.aio.client import Client
 class Broker(Protocol):
     """What is asked of FastStream's broker."""
 
+    async def start(self) -> None:
+        """Subscribe."""
+
     async def stop(self) -> None:
         """Finish the handlers in flight and drain the connection."""
 
@@ -16,7 +21,17 @@ class Broker(Protocol):
         """Return the connection there is."""
 
 
-async def stop_broker(broker: Broker) -> None:
+@contextlib.asynccontextmanager
+async def started(broker: Broker) -> AsyncIterator[None]:
+    """Serve a broker's subscriptions while inside; handlers in flight finish on leaving."""
+    try:
+        await broker.start()
+        yield
+    finally:
+        await _stop(broker)
+
+
+async def _stop(broker: Broker) -> None:
     """Finish the handlers in flight and close the connection.
 
     While NATS cannot be reached there is nothing to drain, and nats-py refuses to: the connection

@@ -11,6 +11,7 @@ from nats.js import JetStreamContext
 
 from engram import metrics
 from engram.events import CONTENT_TYPE
+from engram.serving.cancelling import heed_cancellation
 from engram.storage import outbox
 from engram.storage.connection import UNREACHABLE, Pool
 from engram.storage.outbox import Line
@@ -48,6 +49,7 @@ class Relay:
     async def run(self) -> None:
         """Relay until cancelled; trouble is waited out."""
         while True:
+            heed_cancellation()
             self._woken.clear()
             try:
                 # Less than a batch was all there was: what came meanwhile has woken us.

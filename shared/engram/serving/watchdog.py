@@ -13,6 +13,7 @@ from engram.broker import losses
 from engram.broker.losses import Picture
 from engram.broker.topology import MEMORY, STREAM_BYTES, Reconciled, reconcile
 from engram.errors import UnavailableError
+from engram.serving.cancelling import heed_cancellation
 from engram.serving.operations import Finding
 from engram.serving.spaces import SpaceRegistry
 from engram.storage import sweeps
@@ -74,6 +75,7 @@ class Watchdog:
         """Look until cancelled."""
         while True:
             await self.look()
+            heed_cancellation()
             await asyncio.sleep(period_s)
 
     async def check(self) -> Sequence[Finding]:
