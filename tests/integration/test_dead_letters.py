@@ -38,6 +38,7 @@ async def store(
         SPACE,
         superuser_url=superuser_url,
         embedder=True,
+        commands=True,
         openai_base_url=fake.url,
         provider_timeout_s=1.0,
     ) as opened:
