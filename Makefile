@@ -9,6 +9,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Where it is set, each of the many processes would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 # Further arguments of pytest: make test ARGS="-k search"
 ARGS ?=
 BENCHES := e2e freshness import search rss provider migrate
@@ -45,7 +47,7 @@ demo-migrate: setup ## Show a change of the embedding model under writes and rea
 
 .PHONY: test
 test: setup ## Run the tests against real PostgreSQL and NATS (ARGS="-k word" for some)
-	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 .PHONY: test-chaos
 test-chaos: setup ## Run the long fault tests at their full counts
