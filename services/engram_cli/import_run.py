@@ -138,7 +138,7 @@ class ImportRun:
         return {
             **{key: job[key] for key in _REPORT},
             "errors": await self._errors(name, path),
-            **({"import_id": job["id"], "archived": job["archived"]} if job["archived"] else {}),
+            **_replaced(job),
         }
 
     async def _errors(self, name: str, path: str) -> list[dict[str, Any]]:
@@ -180,6 +180,12 @@ class ImportRun:
 
     def _embedded(self, embedded: int, to_embed: int) -> None:
         self.on_progress(replace(self._done, embedded=embedded, to_embed=to_embed))
+
+
+def _replaced(job: Mapping[str, Any]) -> dict[str, Any]:
+    if job["strategy"] != "replace":
+        return {}
+    return {"archived": job["archived"], "import_id": job["id"]}
 
 
 def _refuse_unfinished(job: Mapping[str, Any]) -> None:

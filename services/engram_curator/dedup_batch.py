@@ -23,6 +23,7 @@ from engram.storage.deduplicating import Claim, Task
 from engram.storage.findings import Finding
 from engram.storage.merging import Applied, Group, Member
 from engram_curator.dedup_process import Comparer
+from engram_curator.dedup_reading import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class Batch:
             thresholds = await deduplicating.thresholds_of(connection, tasks[0].space)
         there = await self._where_read(tasks)
         fresh = [task for task in tasks if task.merges is None and task.namespace in there]
-        plans = await self._compared(fresh, thresholds) if fresh else {}
+        plans = await self._all_compared(fresh, thresholds) if fresh else {}
         for task in tasks:
             plan = plans.get(task.namespace)
             merges = task.merges if task.merges is not None else plan["merges"] if plan else []
@@ -98,27 +99,19 @@ class Batch:
                 return False
             await asyncio.sleep(0.05)
 
-    async def _compared(self, tasks: Sequence[Task], thresholds: Thresholds) -> dict[str, Json]:
+    async def _all_compared(self, tasks: Sequence[Task], thresholds: Thresholds) -> dict[str, Json]:
         """Return the plan of each namespace that has vectors."""
-        space, workspace = tasks[0].space, self.who.workspace
-        await self.comparer.send(
-            {
-                "op": "near",
-                "dimensions": self.service.spaces.dimensions[space],
-                "rows": sum(task.rows for task in tasks),
-                "compared": [task.compared_seq for task in tasks],
-                "thresholds": [thresholds.merge, thresholds.propose, thresholds.may_merge],
-            }
-        )
-        names = [task.namespace for task in tasks]
+        reader = Reader(self.service, self.comparer, self.who.workspace)
+        plans: dict[str, Json] = {}
+        for part in await reader.parts(tasks):
+            wanted = await reader.near(part, thresholds)
+            plans |= await self._compared([task.namespace for task in part.tasks], wanted)
+        return plans
+
+    async def _compared(self, names: Sequence[str], wanted: Sequence[UUID]) -> dict[str, Json]:
+        """Give the comparing process the texts that it wants, and return its plans."""
+        workspace = self.who.workspace
         async with self.service.pool.acquire() as connection:
-            await deduplicating.stream_vectors(
-                connection, workspace, space, names, self.comparer.send_bytes
-            )
-        await self.comparer.send_bytes(b"")
-        near = await self.comparer.ask()
-        async with self.service.pool.acquire() as connection:
-            wanted = [UUID(one) for one in near["ids"]]
             async for page in deduplicating.texts(connection, workspace, wanted):
                 await self.comparer.send({"op": "texts", "texts": page})
             doubtful = (await self.comparer.ask({"op": "compare"}))["doubtful"]

@@ -2,8 +2,9 @@
 
 A frame is a big-endian 4-byte length and that many bytes. Requests are JSON frames:
 
-- ``near``: followed by the parts of a binary COPY (`engram.storage.deduplicating.stream_vectors`)
-  and an empty frame. Answers which memories are near enough to be read.
+- ``near``: followed by the parts of a binary COPY (`engram.storage.dedup_vectors.stream_vectors`)
+  and an empty frame. Answers which memories are near enough to be read. With ``sizes`` (place,
+  owners, rows of each scope) the rows are only those near a new one (`stream_near`).
 - ``texts``: some of those; answers nothing.
 - ``compare``: answers the pairs about which a person may have decided.
 - ``plan``: with the pairs that are settled; answers what is to be done in each namespace.
@@ -18,6 +19,7 @@ import os
 import signal
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
@@ -96,12 +98,13 @@ class Work:
     def _near(self, request: Json, stream: BinaryIO) -> Json:
         self._thresholds = Thresholds(*request["thresholds"])
         self._scopes, self._sizes = [], {}
+        sizes = _Sizes.of(request.get("sizes"))
         # A namespace is joined while the next one is on its way.
         for rows, whole in Vectors.read(stream, request["dimensions"], request["rows"]):
             for place, part in rows.by_place(whole):
-                self._sizes[place] = part.stop - part.start
+                self._sizes[place] = sizes.of_namespace(place, part.stop - part.start)
                 after = request["compared"][place - 1]
-                self._scopes += rows.scopes(place, part, after, self._thresholds)
+                self._scopes += rows.scopes(place, part, after, self._thresholds, sizes)
         wanted = [memory.hex for scope in self._scopes for memory in scope.rows]
         return {"ids": wanted, "memories": sum(self._sizes.values())}
 
@@ -137,6 +140,28 @@ class Work:
                 for place, plan in plans.items()
             ]
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """How many live vectors scopes have of which not all are read; none for those that are."""
+
+    scopes: dict[tuple[int, bytes], int]
+    namespaces: Counter[int]
+
+    @classmethod
+    def of(cls, given: list[tuple[int, str, int]] | None) -> _Sizes:
+        scopes, namespaces = {}, Counter[int]()
+        for place, owner, rows in given or ():
+            scopes[place, bytes.fromhex(owner)] = rows
+            namespaces[place] += rows
+        return cls(scopes, namespaces)
+
+    def of_namespace(self, place: int, read: int) -> int:
+        return self.namespaces[place] or read
+
+    def of_scope(self, place: int, owner: bytes, read: int) -> int:
+        return self.scopes.get((place, owner), read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +213,7 @@ class Vectors:
             yield place, slice(whole.start + start, whole.start + end)
 
     def scopes(
-        self, place: int, part: slice, after: int, thresholds: Thresholds
+        self, place: int, part: slice, after: int, thresholds: Thresholds, sizes: _Sizes
     ) -> Iterator[Scope]:
         """Yield the scopes of one namespace in which memories are near."""
         owners, of_row = np.unique(self.owners[part], return_inverse=True)
@@ -199,7 +224,8 @@ class Vectors:
             new = self.seqs[rows] > after
             if len(new) < 2 or not new.any():
                 continue
-            found_from = joined_from(len(new), thresholds)
+            size = sizes.of_scope(place, bytes(owners[number]), len(new))
+            found_from = joined_from(size, thresholds)
             near = Near.of(self.embeddings[rows], new, found_from)
             ids = self.ids[rows]
             wanted = {UUID(bytes=bytes(ids[row])): row for row in near.rows().tolist()}

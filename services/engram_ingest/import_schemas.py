@@ -60,6 +60,14 @@ IMPORT = _closed(
     },
     ["id", "state", "strategy", "dry_run", "received", "created_at"],
 )
+_REPORT: Schema = {
+    **REPORT,
+    "properties": {
+        **REPORT["properties"],
+        "archived": {"type": "integer", "description": "With replace: memories it has archived."},
+        "import_id": {**_ID, "description": "With replace: what `/restore` undoes it by."},
+    },
+}
 IMPORT_PAGE = _closed(
     {"items": {"type": "array", "items": IMPORT}, "next_cursor": _MAYBE}, ["items", "next_cursor"]
 )
@@ -88,7 +96,7 @@ def ndjson(line: Schema) -> dict[str, Any]:
 
 def import_body() -> dict[str, Any]:
     """Return the documentation of the import route: a report at once, or a job."""
-    documented = body(ANY_EXPORT, REPORT)
+    documented = body(ANY_EXPORT, _REPORT)
     documented["openapi_extra"]["requestBody"]["content"] |= {
         "application/x-ndjson": {"schema": {}},
         "application/octet-stream": {"schema": {}},

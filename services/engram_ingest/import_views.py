@@ -48,8 +48,9 @@ def shown(job: Job, embedding: tuple[int, int] = (0, 0), ahead: int = 0) -> dict
 
 
 def report_of(job: Job) -> dict[str, Any]:
-    """Return the report of a job that has ended, as a small import answers it."""
-    return {"format": job.format, **Tally.of(job.report).report()}
+    """Return the report of a replacement that has ended, as a small one answers it."""
+    tally = Tally.of(job.report).report()
+    return {"format": job.format, **tally, "archived": job.archived, "import_id": str(job.id)}
 
 
 def _eta_s(job: Job, embedding: tuple[int, int], now: datetime) -> float | None:

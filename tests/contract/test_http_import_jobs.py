@@ -234,3 +234,25 @@ async def test_a_second_import_adds_nothing_and_a_dry_run_says_so_before(
     assert await store.count("active") == count + 1
     assert await store.count("merged") == 2
     assert await store.count("archived") + await store.count("staged") == 0
+
+
+async def test_a_small_replacement_says_how_many_it_archived_and_how_to_undo_it(
+    store: Store,
+) -> None:
+    async def report(body: bytes, **params: str) -> dict[str, Any]:
+        answer = await store.client.post(ROUTE, content=body, params=params)
+        assert answer.status_code == 200, answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    first = await report(lines(3), strategy="replace")
+    assert first["archived"] == 0
+    dry = await report(lines(2, start=2), strategy="replace", dry_run="true")
+    real = await report(lines(2, start=2), strategy="replace")
+    assert (dry["archived"], real["archived"]) == (2, 2)
+    assert (await job_at(store, f"/v1/imports/{real['import_id']}"))["archived"] == 2
+    undone = await store.client.post(f"/v1/imports/{real['import_id']}/restore")
+    assert undone.status_code == 200, undone.text
+    assert await store.count("active") == 3
+    for strategy in ("skip", "merge"):
+        assert not {"archived", "import_id"} & set(await report(lines(1), strategy=strategy))

@@ -224,7 +224,7 @@ def test_errors_are_written_where_they_are_wanted(stub, run_json, path, where):
 
 
 def test_people_get_a_summary_and_the_first_errors(stub, capsys, path):
-    errors = [{**ERROR, "line": n + 1, "detail": "is bad"} for n in range(12)]
+    errors = [{**ERROR, "index": n, "line": n + 1, "detail": "is bad"} for n in range(12)]
     stub.script(small(0, 12, errors))
     assert main.run(["import", str(path)]) == 1
     out = capsys.readouterr().out.splitlines()
@@ -234,11 +234,26 @@ def test_people_get_a_summary_and_the_first_errors(stub, capsys, path):
     assert len(out) == 12
 
 
-def test_people_are_told_how_a_replacement_is_undone(stub, capsys, path):
-    stub.script(job("queued"), job("done", 7, archived=5), (200, b""))
+def test_an_item_among_others_in_one_line_is_named_by_its_index(stub, capsys, path):
+    errors = [{**ERROR, "index": n, "line": 1, "detail": "is bad"} for n in range(2)]
+    stub.script(small(0, 2, errors))
+    assert main.run(["import", str(path)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[1:] == ["line 1: is bad [bad]", "line 1, item 1: is bad [bad]"]
+
+
+@pytest.mark.parametrize("as_job", [True, False])
+@pytest.mark.parametrize("archived", [5, 0])
+def test_people_are_told_how_a_replacement_is_undone(stub, capsys, path, as_job, archived):
+    if as_job:
+        ended = job("done", 7, archived=archived, strategy="replace")
+        stub.script(job("queued"), ended, (200, b""))
+    else:
+        status, whole = small(7)
+        stub.script((status, {**whole, "archived": archived, "import_id": "0199"}))
     assert main.run(["import", str(path), "--strategy", "replace"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[1] == "5 memories replaced; engram imports restore 0199 undoes it"
+    assert out[1] == f"{archived} memories replaced; engram imports restore 0199 undoes it"
 
 
 def test_a_refusal_ends_the_import_and_says_that_it_can_be_repeated(stub, capsys, path):

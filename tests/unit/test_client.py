@@ -260,6 +260,20 @@ async def test_an_import_is_cut_into_batches_and_its_reports_summed(call, stub):
     ]
 
 
+async def test_a_replacement_says_how_it_is_undone(call, stub):
+    stub.script((200, {**REPORT, "archived": 3, "import_id": "0199"}))
+    report = await call("import_memories", [{"content": "new"}], strategy="replace")
+    assert (report["archived"], report["import_id"]) == (3, "0199")
+    assert "import_id" not in await call("import_memories", [])
+
+
+async def test_a_replacement_that_needs_two_requests_is_refused_before_the_first(call, stub):
+    items = [{"content": f"memory {n}"} for n in range(501)]
+    with pytest.raises(TooLargeError, match="would replace what the first one brought"):
+        await call("import_memories", items, strategy="replace")
+    assert stub.asked == []
+
+
 async def test_an_item_that_is_no_json_fails_alone(call, stub):
     stub.script((200, REPORT))
     items = [{"content": float("nan"), "external_id": "x"}, {"content": "fine"}, 7]

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engram.domain.dedup_near import Near
 from engram.domain.pairs import join as joining
 from engram.domain.pairs import sketch
-from engram.domain.pairs.choice import choose, pairs_of
+from engram.domain.pairs.choice import choose, choose_join, pairs_of, reach
 from engram.domain.pairs.exact import Exact
 from engram.domain.pairs.join import Join, prepare
 from engram.domain.pairs.sketch import Basis
@@ -259,11 +260,11 @@ def test_small_namespaces_are_multiplied_and_large_ones_are_sketched():
 
 
 def test_few_new_rows_of_a_large_namespace_are_asked_of_the_database():
-    assert choose(100_000, 10) == "knn"
+    assert choose(100_000, 10) == choose(20_000, 10) == choose(1_000, 1) == "knn"
     assert choose(100_000, 1_000) == "pruned"
     assert choose(15_000, 150) == "gemm"
     assert choose(100_000, 10_000) == "pruned"
-    assert choose(5_000, 1) == "gemm"  # no index has been built for so few
+    assert choose(900, 1) == "gemm"  # a statement of its own costs what it saves
 
 
 @given(st.integers(2, 10**6), st.data())
@@ -272,6 +273,46 @@ def test_the_choice_never_turns_back_as_more_rows_are_new(n, data):
     new = sorted(data.draw(st.lists(st.integers(1, n), min_size=2, max_size=6)))
     ways = [ranks.index(choose(n, one)) for one in new]
     assert all(a <= b for a, b in pairwise(ways))
+
+
+@given(st.integers(0, 10**6), st.data())
+def test_what_has_been_read_is_joined_in_numpy(n, data):
+    new = data.draw(st.integers(0, n))
+    assert choose(n, new) in ("knn", choose_join(n, new))
+
+
+def single_distances(vectors: NDArray) -> NDArray:
+    """Cosine distances in float32, one product after another: the least exact order there is."""
+    rows = vectors.astype(np.float32)
+    sums = np.zeros((len(rows), len(rows)), dtype=np.float32)
+    for column in rows.T:
+        sums += column[:, None] * column[None, :]
+    lengths = np.diag(sums).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1.0 - sums / np.sqrt(np.outer(lengths, lengths))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([0.05, 0.5, 0.8, 0.95, 0.999, 1.0]))
+def test_rows_within_reach_of_new_ones_hold_every_pair_and_every_row_that_is_read(data, threshold):
+    vectors = data.draw(vectors_with_everything(threshold)).astype(np.float16)
+    new = np.array(data.draw(st.lists(st.booleans(), min_size=40, max_size=40)))[: len(vectors)]
+    near = single_distances(vectors)[new] <= reach(threshold, vectors.shape[1])
+    rows = np.flatnonzero(near.any(axis=0))
+    some, whole = (
+        Near.of(vectors[rows], new[rows], threshold),
+        Near.of(vectors, new, threshold),
+    )
+    assert rows[some.rows()].tolist() == whole.rows().tolist()
+    kept = found(prepare(vectors[rows], threshold, new=new[rows]))
+    assert {(int(rows[i]), int(rows[j])): c for (i, j), c in kept.items()} == found(
+        prepare(vectors, threshold, new=new)
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8])
+def test_reach_is_hardly_further_than_the_threshold(threshold):
+    assert 0 < reach(threshold, 1024) - (1.0 - threshold) < 3e-4
 
 
 @given(st.integers(0, 60), st.data())

@@ -17,7 +17,7 @@ from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
 from engram.domain.spaces import parse_embedding
-from engram.storage import deduplicating, keys
+from engram.storage import dedup_vectors, keys
 from engram.storage.connection import Pool, open_pool
 from engram.storage.migrate import migrate
 from engram.storage.spaces import create_space
@@ -147,7 +147,7 @@ class _Fetching:
 
     async def _read(self, names: Sequence[str], take: Any) -> None:
         async with self.pool.acquire() as connection:
-            await deduplicating.stream_vectors(connection, self.workspace, self.space, names, take)
+            await dedup_vectors.stream_vectors(connection, self.workspace, self.space, names, take)
 
     async def _compare(self, names: Sequence[str], rows: int, seq: int) -> None:
         await self.comparer.send(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -12,9 +12,14 @@ from engram_cli.commands import dedup_judge, dedup_run
 from engram_cli.commands.merges import Limit, ask, fetch, fields, show_undone
 from engram_cli.options import AsJson, Namespace
 
+if TYPE_CHECKING:
+    from engram.domain.dedup_decision import Judge
+
 _RUNS = "/v1/dedup/runs"
 _PROPOSALS = "/v1/dedup/proposals"
 _CONFLICTS = "/v1/dedup/conflicts"
+# A judge scores all that wait before the best are shown; of more, the oldest.
+_MOST_RANKED = 1_000
 _RUN_COLUMNS = ("id", "state", "actor", "merged", "restored", "started_at", "finished_at")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="An id as `list` shows it.")]
@@ -51,10 +56,20 @@ def list_proposals(
     ] = "open",
     namespace: Namespace = None,
     limit: Limit = 50,
+    rank_by: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="A program that scores the pairs; the best first."),
+    ] = None,
+    rank_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long it may take for all.")
+    ] = 300.0,
     as_json: AsJson = False,
 ) -> None:
-    """List pairs that may say the same, oldest first."""
-    _list(_PROPOSALS, state, namespace, limit, "No proposals.", as_json=as_json)
+    """List pairs that may say the same, oldest first, or as a judge ranks them."""
+    found = _found(_PROPOSALS, state, namespace, limit if rank_by is None else _MOST_RANKED)
+    if rank_by is not None:
+        found = _ranked(found, rank_by, rank_timeout)[:limit]
+    _show_found(found, "No proposals.", as_json=as_json)
 
 
 def show_proposal(proposal_id: Id, as_json: AsJson = False) -> None:
@@ -88,7 +103,8 @@ def list_conflicts(
     as_json: AsJson = False,
 ) -> None:
     """List pairs that contradict each other, oldest first."""
-    _list(_CONFLICTS, state, namespace, limit, "No conflicts.", as_json=as_json)
+    found = _found(_CONFLICTS, state, namespace, limit)
+    _show_found(found, "No conflicts.", as_json=as_json)
 
 
 def show_conflict(conflict_id: Id, as_json: AsJson = False) -> None:
@@ -140,16 +156,34 @@ def _path(route: str, one: str) -> str:
     return f"{route}/{quote(one, safe='')}"
 
 
-def _list(
-    route: str, state: str, namespace: str | None, limit: int, empty: str, *, as_json: bool
-) -> None:
+def _found(route: str, state: str, namespace: str | None, limit: int) -> list[dict[str, Any]]:
     filters = {"state": state} | ({} if namespace is None else {"namespace": namespace})
-    found = fetch(route, filters, limit)
+    return fetch(route, filters, limit)
+
+
+def _ranked(found: list[dict[str, Any]], command: str, timeout_s: float) -> list[dict[str, Any]]:
+    """Return proposals with the judge's scores, the best first; it decides nothing."""
+    from engram_cli.judge_program import ProgramJudge
+
+    judge: Judge = ProgramJudge(command, timeout_s)
+    texts = [[str(side["content"] or "") for side in one["memories"]] for one in found]
+    scores = judge.rank([(a, b) for a, b in texts])
+    scored = [{**one, "score": score} for one, score in zip(found, scores, strict=True)]
+    return sorted(scored, key=lambda one: -one["score"])
+
+
+def _show_found(found: list[dict[str, Any]], empty: str, *, as_json: bool) -> None:
+    numbers = ["cosine", "score"] if any("score" in one for one in found) else ["cosine"]
     rows = [
-        [one["id"], one["reason"], one["cosine"], *(_marked(one, side) for side in one["memories"])]
+        [
+            one["id"],
+            one["reason"],
+            *(one[name] for name in numbers),
+            *(_marked(one, side) for side in one["memories"]),
+        ]
         for one in found
     ]
-    columns = ("id", "reason", "cosine", "one", "other")
+    columns = ("id", "reason", *numbers, "one", "other")
     output.show(
         {"items": found}, as_json=as_json, people=lambda: output.table(columns, rows, empty=empty)
     )

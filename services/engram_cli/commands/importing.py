@@ -180,7 +180,7 @@ def _show_report(report: Mapping[str, Any], *, dry_run: bool) -> None:
 
     counts = ", ".join(f"{count:,} {name}" for name, count in totals(report))
     output.line(f"{report['format']}: {counts}{' (dry run: nothing stored)' if dry_run else ''}")
-    if report.get("archived"):
+    if "import_id" in report:
         undo = "" if dry_run else f"; engram imports restore {report['import_id']} undoes it"
         output.line(f"{report['archived']:,} memories replaced{undo}")
     for warning in report["warnings"]:
@@ -192,5 +192,9 @@ def _show_report(report: Mapping[str, Any], *, dry_run: bool) -> None:
 
 
 def _place(error: Mapping[str, Any]) -> str:
-    where = f"line {error['line']}" if error.get("line") else f"item {error.get('index')}"
+    line, index = error.get("line"), error.get("index")
+    where = f"line {line}" if line else f"item {index}"
+    # A whole export may stand in one line, which then names none of its items.
+    if line and index is not None and index + 1 != line:
+        where += f", item {index}"
     return f"{error['file']}, {where}" if "file" in error else where

@@ -15,7 +15,7 @@ from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.answers import error_of
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
-from engram.client.imports import Tally, batches, numbered
+from engram.client.imports import Tally, requests
 from engram.client.types import (
     ContextOptions,
     ContextResult,
@@ -113,7 +113,7 @@ class AsyncClient:
     ) -> Report:
         """Store any number of memories: see ``Client.import_memories``."""
         tally = Tally()
-        for batch in batches(numbered(items), tally):
+        for batch in requests(items, tally, options.get("strategy", "skip")):
             tally.add(await self.import_batch(batch.ndjson, **options), batch.positions)
         return tally.report()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from engram.client.types import ItemError, Report
@@ -53,6 +54,8 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
     errors: list[ItemError] = field(default_factory=list)
     unlisted: int = 0
+    archived: int = 0
+    import_id: str | None = None
 
     def add(self, report: Report, positions: Sequence[Position]) -> None:
         """Add the report of one batch, whose n-th item stands at ``positions[n]``."""
@@ -61,6 +64,8 @@ class Tally:
         for namespace, count in report.get("by_namespace", {}).items():
             self.by_namespace[namespace] = self.by_namespace.get(namespace, 0) + count
         self.note(report.get("warnings", []))
+        self.archived += report.get("archived", 0)
+        self.import_id = report.get("import_id", self.import_id)
         for error in report.get("errors", []):
             self._list(_moved(error, positions))
 
@@ -91,7 +96,7 @@ class Tally:
         warnings = list(self.warnings)
         if self.unlisted:
             warnings.append(f"{self.unlisted:,} further errors are counted but not listed here")
-        return Report(
+        report = Report(
             format=self.format,
             received=self.counts["received"],
             imported=self.counts["imported"],
@@ -104,6 +109,9 @@ class Tally:
             warnings=warnings,
             errors=errors,
         )
+        if self.import_id is not None:
+            report |= {"archived": self.archived, "import_id": self.import_id}
+        return report
 
     def _list(self, error: ItemError) -> None:
         if len(self.errors) < MAX_LISTED_ERRORS:
@@ -140,6 +148,25 @@ def batches(
         size_bytes += len(line)
     if lines:
         yield Batch(b"".join(lines), tuple(positions))
+
+
+def requests(items: Iterable[Mapping[str, Any]], tally: Tally, strategy: str) -> Iterator[Batch]:
+    """Yield the import requests of items in the order they come.
+
+    Raises:
+        TooLargeError: a replacement needs more than one request; nothing was sent.
+    """
+    found = batches(numbered(items), tally)
+    if strategy != "replace":
+        return found
+    ahead = list(islice(found, 2))
+    if len(ahead) > 1:
+        raise TooLargeError(
+            "replacement_too_large",
+            "The second request would replace what the first one brought.",
+            cure="Write the items to a file: engram import FILE --strategy replace.",
+        )
+    return iter(ahead)
 
 
 def numbered(

@@ -12,7 +12,7 @@ from engram import tracing
 from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
-from engram.client.imports import Tally, batches, numbered
+from engram.client.imports import Tally, requests
 from engram.client.types import (
     ContextOptions,
     ContextResult,
@@ -138,10 +138,10 @@ class Client:
         """Store any number of memories, in requests of at most 500 items and 8 MB.
 
         A bad item fails alone and is listed in the report. Give items an ``external_id`` and the
-        same import can be run again safely.
+        same import can be run again safely. With ``strategy="replace"`` one request must do.
         """
         tally = Tally()
-        for batch in batches(numbered(items), tally):
+        for batch in requests(items, tally, options.get("strategy", "skip")):
             tally.add(self._run(calls.import_batch(batch.ndjson, options)), batch.positions)
         return tally.report()
 

@@ -155,7 +155,10 @@ class ItemError(TypedDict):
 
 
 class Report(TypedDict):
-    """What became of an import's items; the counts after ``received`` add up to it."""
+    """What became of an import's items; the counts after ``received`` add up to it.
+
+    A replacement also says how many memories it archived, and the id it is undone by.
+    """
 
     format: str
     received: int
@@ -168,6 +171,8 @@ class Report(TypedDict):
     by_namespace: dict[str, int]
     warnings: list[str]
     errors: list[ItemError]
+    archived: NotRequired[int]
+    import_id: NotRequired[str]
 
 
 class ImportOptions(TypedDict, total=False):

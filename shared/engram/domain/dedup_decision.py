@@ -1,5 +1,6 @@
 """What follows from a cosine and a verdict: merge, propose, conflict or leave alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -56,10 +57,11 @@ class Decision:
 class Judge(Protocol):
     """A language model or cross-encoder that ranks proposals.
 
-    It never merges: `decide` does not know it. Its score orders what a person is shown.
+    It never merges: `decide` does not know it. Its score orders what a person is shown by ``engram
+    dedup proposals list --rank-by``.
     """
 
-    def rank(self, pairs: list[tuple[str, str]]) -> list[float]:
+    def rank(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """A score for each pair, from 0 (unrelated) to 1 (the same); as many as pairs."""
         ...
 

@@ -1,6 +1,6 @@
 """The dedup sweep's side of the store: what is dirty, who compares it, what is read."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,8 +12,6 @@ from engram.storage.connection import Connection
 from engram.storage.queries import statement, vector_table
 
 _START = UUID(int=0)
-# A namespace of millions is one statement.
-_READ_TIMEOUT_S = 1_800.0
 _PLAN_TIMEOUT_S = 600.0
 
 
@@ -128,31 +126,6 @@ async def seqs_are_settled(connection: Connection, who: Claim) -> bool:
         await connection.fetchval(
             statement("dedup", "settled_seqs"), who.workspace, who.run_id, who.holder
         )
-    )
-
-
-async def stream_vectors(
-    connection: Connection,
-    workspace: UUID,
-    space: int,
-    namespaces: Sequence[str],
-    take: Callable[[bytes], Coroutine[Any, Any, None]],
-) -> None:
-    """Send the live vectors of some namespaces, one after another, in the binary form of COPY.
-
-    The fields of a row: place of the namespace from 1 on (int4), digest of the owner ids (uuid), id
-    (uuid), version (int4), seq (int8), embedding (halfvec). Nothing is kept here.
-
-    Args:
-        connection: of the worker role.
-        workspace: whose.
-        space: id of the space.
-        namespaces: which, in the order wanted.
-        take: given each part as it comes.
-    """
-    sql = statement("dedup", "vectors").replace("{vectors}", vector_table(space))
-    await connection.copy_from_query(
-        sql, workspace, list(namespaces), output=take, format="binary", timeout=_READ_TIMEOUT_S
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from engram.domain.pairs.choice import choose, pairs_of
+from engram.domain.pairs.choice import choose_join, pairs_of
 from engram.domain.pairs.exact import Exact, Rows, Vectors
 from engram.domain.pairs.filters import Filter, Sketched, Whole
 from engram.domain.pairs.sketch import Matrix, best_basis
@@ -135,7 +135,7 @@ def prepare(
     whole = Whole.of(exact, order, threshold)
     chosen: Filter = whole
     size = 0
-    if len(fresh) and (way or choose(len(order), len(fresh))) != "gemm":
+    if len(fresh) and (way or choose_join(len(order), len(fresh))) != "gemm":
         basis = best_basis(exact, order, threshold, pairs_of(len(order), len(fresh)))
         if basis is not None:
             chosen = Sketched.of(exact, basis, (fresh, old), threshold)

@@ -89,6 +89,54 @@ WHERE m.workspace = $1 AND m.state = 'active' AND m.version = v.version
   AND (m.expires_at IS NULL OR m.expires_at > now())
 ORDER BY n.place, v.seq
 
+-- name: fresh_counts
+-- How many vectors of each namespace were not compared yet; of the index alone.
+SELECT n.place::int4, c.fresh
+FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS n (name, compared_seq, place)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS fresh FROM {vectors} v
+    WHERE v.workspace = $1 AND v.namespace = n.name AND v.seq > n.compared_seq
+    OFFSET 0
+) AS c
+ORDER BY n.place
+
+-- name: scope_sizes
+-- Live vectors by namespace and owner ids, and how many of them were not compared yet.
+SELECT n.place::int4, md5(row(m.user_id, m.agent_id, m.session_id, m.app_id)::text)::uuid AS owner,
+       count(*) AS row_count, count(*) FILTER (WHERE v.seq > n.compared_seq) AS fresh
+FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS n (name, compared_seq, place)
+JOIN {vectors} v ON v.workspace = $1 AND v.namespace = n.name
+JOIN engram.memory m ON m.workspace = $1 AND m.id = v.memory_id
+WHERE m.workspace = $1 AND m.state = 'active' AND m.version = v.version
+  AND (m.expires_at IS NULL OR m.expires_at > now())
+GROUP BY 1, 2
+
+-- name: near_vectors
+-- As vectors, but only those within reach of one that was not compared yet, itself among them. Exact:
+-- every distance is computed, no index of vectors is asked. A distance that is no number passes
+-- nothing, because NaN is above all numbers.
+WITH wanted AS MATERIALIZED (
+    SELECT n.* FROM unnest($2::text[], $3::bigint[], $4::float8[])
+        WITH ORDINALITY AS n (name, compared_seq, reach, place)
+), fresh AS MATERIALIZED (
+    SELECT n.place, n.reach, v.embedding
+    FROM wanted n
+    JOIN {vectors} v ON v.workspace = $1 AND v.namespace = n.name AND v.seq > n.compared_seq
+    JOIN engram.memory m ON m.workspace = $1 AND m.id = v.memory_id
+    WHERE m.state = 'active' AND m.version = v.version
+      AND (m.expires_at IS NULL OR m.expires_at > now())
+)
+SELECT n.place::int4, md5(row(m.user_id, m.agent_id, m.session_id, m.app_id)::text)::uuid, m.id,
+       m.version, v.seq, v.embedding
+FROM wanted n
+JOIN {vectors} v ON v.workspace = $1 AND v.namespace = n.name
+JOIN engram.memory m ON m.workspace = $1 AND m.id = v.memory_id
+WHERE m.state = 'active' AND m.version = v.version
+  AND (m.expires_at IS NULL OR m.expires_at > now())
+  AND EXISTS (SELECT 1 FROM fresh f
+              WHERE f.place = n.place AND f.embedding <=> v.embedding <= f.reach)
+ORDER BY n.place, v.seq
+
 -- name: texts
 SELECT m.id, m.version, m.content, m.metadata, m.importance, m.created_at, m.pinned
 FROM unnest($2::uuid[]) AS w (id)
