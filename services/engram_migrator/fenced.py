@@ -23,6 +23,10 @@ log = structlog.get_logger(__name__)
 # last three seconds of it.
 _BEYOND: Final = timedelta(seconds=10)
 _LOOK_S: Final = 0.02
+# What has not come by itself by then is asked for: its bell may be with an embedder that died, and
+# comes again only after longer than anybody is fenced.
+_HURRY_EVERY_S: Final = 2.5
+_HURRIED: Final = 1_000
 _NOTHING: Final = timedelta()
 # So far behind, no patience helps: the old space is not made to wait for it.
 _HOPELESS: Final = 5_000
@@ -145,7 +149,8 @@ class Move:
                 await cutting.wake(connection, self.way.old)
 
     async def _until_flipped(self, after: Mapping[Name, int], outcome: Outcome) -> None:
-        left, deadline = dict(after), asyncio.get_running_loop().time() + self.patience_s
+        clock = asyncio.get_running_loop().time
+        left, deadline, hurry_at = dict(after), clock() + self.patience_s, clock() + _HURRY_EVERY_S
         while left:
             for flip in await self._flip(left):
                 if flip.flipped:
@@ -154,10 +159,18 @@ class Move:
                     left.pop(flip.name)
                 else:
                     outcome.behind[flip.name] = flip.missing
-            if not left or asyncio.get_running_loop().time() > deadline:
+            if not left or clock() > deadline:
                 return
+            if clock() > hurry_at:
+                hurry_at = clock() + _HURRY_EVERY_S
+                await self._hurry(left)
             await self._still_open()
             await asyncio.sleep(_LOOK_S)
+
+    async def _hurry(self, left: Mapping[Name, int]) -> None:
+        async with self.service.pool.acquire() as connection, connection.transaction():
+            due = await cutting.hurry(connection, self.way, left, _HURRIED)
+        log.info("asked again for what is lacking", space=self.way.new, memories=due)
 
     async def _flip(self, after: Mapping[Name, int], *, force: bool = False) -> list[cutting.Flip]:
         with contextlib.suppress(HeldError):

@@ -57,6 +57,20 @@ async def test_all_namespaces_move_and_then_the_default(world: Moving) -> None:
     assert (again.namespaces, again.workspaces) == (0, 0)
 
 
+async def test_what_no_bell_tells_of_any_more_is_asked_for_and_the_cutover_converges(
+    world: Moving,
+) -> None:
+    """As when an embedder is killed: its bells come again later than anybody is fenced."""
+    accepted = await filled(world)
+    await world.store.sql.execute(
+        "DELETE FROM engram_vec.space_2 WHERE memory_id = ANY ($1)", list(accepted)[:2]
+    )
+    done = await cutover.cut(world.service, world.migration)
+    assert (done.namespaces, done.behind) == (3, {})
+    await world.settled()
+    await world.check.all((1, 2), accepted, right=world.right)
+
+
 async def test_one_namespace_moves_alone_and_the_whole_is_searched_where_it_was(
     world: Moving,
 ) -> None:

@@ -13,8 +13,10 @@ from uuid import UUID
 
 import asyncpg
 
+from engram.storage import reconciling
 from engram.storage.connection import CONTENDED, Connection, Pool
 from engram.storage.queries import statement, vector_table
+from engram.storage.reconciling import Difference
 
 T = TypeVar("T")
 Act: TypeAlias = Callable[[Connection], Awaitable[T]]
@@ -177,6 +179,22 @@ async def lacking(
         timeout=_CHECK_TIMEOUT_S,
     )  # fmt: skip
     return {(row["workspace"], row["name"]): (row["missing"], row["first_seq"]) for row in rows}
+
+
+async def hurry(connection: Connection, way: Way, after: Mapping[Name, int], limit: int) -> int:
+    """Make due for the new space's embedder what that space lacks, and return how many.
+
+    The bell of a memory may be with an embedder that was killed, and is rung again only when its
+    time is up. Whatever is due or has failed already stays as it is.
+    """
+    names = list(after)
+    rows = await connection.fetch(
+        way.sql("lacking_ids"), *_listed(names), [after[name] for name in names], limit
+    )
+    lacking = [(row["workspace"], row["id"], row["version"]) for row in rows]
+    return await reconciling.make_due(
+        connection, way.new, [Difference.missing(*one) for one in lacking]
+    )
 
 
 async def flip(

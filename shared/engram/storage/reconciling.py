@@ -39,6 +39,11 @@ class Difference:
     kind: Kind
     age_s: float
 
+    @classmethod
+    def missing(cls, workspace: UUID, memory_id: UUID, version: int) -> "Difference":
+        """Return that a live memory has no vector of its version, since a moment ago."""
+        return cls(workspace, memory_id, version, None, "missing", 0.0)
+
     @property
     def must_go(self) -> bool:
         """The vector has to be deleted first: no guarded write would replace it."""

@@ -80,7 +80,7 @@ FROM unnest($1::uuid[], $2::text[]) AS g (workspace, name)
 
 -- name: lacking_of
 -- Live memories of a namespace (g) with a current vector in the old space and none in the new one.
-SELECT o.seq
+SELECT o.seq, o.memory_id, o.version
 FROM {old} o
 LEFT JOIN LATERAL (
     SELECT v.version FROM {new} v
@@ -101,6 +101,13 @@ SELECT g.workspace, g.name, count(o.seq) AS missing, min(o.seq) AS first_seq
 FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS g (workspace, name, after)
 LEFT JOIN LATERAL ({lacking_of}) AS o ON true
 GROUP BY g.workspace, g.name
+
+-- name: lacking_ids
+SELECT g.workspace, o.memory_id AS id, o.version
+FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS g (workspace, name, after)
+CROSS JOIN LATERAL ({lacking_of}) AS o
+ORDER BY g.workspace, o.memory_id
+LIMIT $4
 
 -- name: flip
 -- Check, flip and lift in one statement, so that nobody can be stopped between them. What was checked
