@@ -51,7 +51,7 @@ test: setup ## Run the tests against real PostgreSQL and NATS (ARGS="-k word" fo
 
 .PHONY: test-chaos
 test-chaos: setup ## Run the long fault tests at their full counts
-	@$(BIN)/pytest -m chaos --timeout 3600 $(ARGS)
+	@$(BIN)/pytest -m chaos --timeout 3600 -n 3 --dist worksteal $(ARGS)
 
 .PHONY: test-ops
 test-ops: setup ## Run a real Prometheus and promtool against a real engram (apt install prometheus)

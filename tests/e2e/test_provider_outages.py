@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engram.domain.breaker import PROOF_S
 from engram_cli.bench.fake_provider import FakeProvider
 from engram_cli.bench.fake_replies import vector
 from engram_cli.runtime.nats import NatsServer
@@ -117,6 +118,8 @@ async def test_a_minute_of_every_outage(servers: Servers, provider: str) -> None
     async with asking(servers, provider) as (running, fake):
         for fault in FAULTS:
             await outage(running, fake, fault, 1000, 60.0)
+            # Within a second of a provider's proof that it works, only calls tell otherwise.
+            await asyncio.sleep(PROOF_S)
 
 
 @pytest.mark.chaos
