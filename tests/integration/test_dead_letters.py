@@ -40,7 +40,7 @@ async def store(
         embedder=True,
         commands=True,
         openai_base_url=fake.url,
-        provider_timeout_s=1.0,
+        provider_timeout_s=2.5,
     ) as opened:
         yield opened
 

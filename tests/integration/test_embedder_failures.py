@@ -31,7 +31,7 @@ async def store(
         superuser_url=superuser_url,
         embedder=True,
         openai_base_url=fake.url,
-        provider_timeout_s=1.0,
+        provider_timeout_s=2.5,
     ) as opened:
         yield opened
 
