@@ -168,9 +168,11 @@ class Move:
             await asyncio.sleep(_LOOK_S)
 
     async def _hurry(self, left: Mapping[Name, int]) -> None:
-        async with self.service.pool.acquire() as connection, connection.transaction():
-            due = await cutting.hurry(connection, self.way, left, _HURRIED)
-        log.info("asked again for what is lacking", space=self.way.new, memories=due)
+        # Whoever holds a memory must not hold up the others, which may be ready to flip.
+        with contextlib.suppress(HeldError):
+            async with cutting.impatient(self.service.pool) as connection:
+                due = await cutting.hurry(connection, self.way, left, _HURRIED)
+            log.info("asked again for what is lacking", space=self.way.new, memories=due)
 
     async def _flip(self, after: Mapping[Name, int], *, force: bool = False) -> list[cutting.Flip]:
         with contextlib.suppress(HeldError):

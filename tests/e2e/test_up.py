@@ -124,3 +124,35 @@ def _pid_of(data_dir: Path, service: str) -> int:
                 assert (entry / "cmdline").read_bytes().rstrip(b"\0 ") == title
                 return int(entry.name)
     raise AssertionError(service)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("variable", "url", "code"),
+    [
+        ("ENGRAM_DATABASE_URL", "postgresql://nobody:x@127.0.0.1:1/none", "postgres_unavailable"),
+        ("ENGRAM_NATS_URL", "nats://127.0.0.1:1", "nats_unavailable"),
+    ],
+)
+async def test_bootstrap_without_a_server_says_which_and_exits_3(
+    database_url: str, nats_url: str, variable: str, url: str, code: str
+) -> None:
+    env = {
+        **os.environ,
+        "ENGRAM_DATABASE_URL": database_url,
+        "ENGRAM_NATS_URL": nats_url,
+        "ENGRAM_EMBEDDING": "hashing@64",
+        variable: url,
+    }
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "engram_cli", "bootstrap", "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    problem = json.loads(done.stderr.strip().splitlines()[-1])
+    assert problem["code"] == code
+    assert variable in problem["cure"]
