@@ -2,9 +2,9 @@
 
 Run as ``python -m engram_cli.runtime.fork_server FD`` with one end of a socket pair. It says
 ``{"ready": true}`` when it has imported everything, and then answers one JSON line with another:
-``{"argv", "env", "cwd", "log"}`` with ``{"pid"}``, and ``{"wait": pid, "block": bool}`` with
-``{"code"}``, null while that process still runs. It ends when the socket closes, and the kernel
-ends its children with it.
+``{"argv", "env", "cwd", "log"}`` with ``{"pid"}``, null when the system has no room for another
+process, and ``{"wait": pid, "block": bool}`` with ``{"code"}``, null while that process still runs.
+It ends when the socket closes, and the kernel ends its children with it.
 """
 
 from __future__ import annotations
@@ -62,8 +62,11 @@ def _waited(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _forked(asked: dict[str, Any], line: socket.socket) -> dict[str, Any]:
-    reader, writer = os.pipe()
-    parent, pid = os.getpid(), os.fork()
+    try:
+        reader, writer = os.pipe()
+        parent, pid = os.getpid(), os.fork()
+    except OSError:  # no room for another process now, which must not end those there are
+        return {"pid": None}
     if pid == 0:
         # Closing alone would leave the socket to the reader that the request came through.
         for fd in (reader, line.detach()):

@@ -128,7 +128,7 @@ class ForkServer:
         """Fork a program that is `forkable`, once everything is imported.
 
         Raises:
-            ForkServerError: it does not run, or not any more.
+            ForkServerError: it does not run, or cannot fork now.
             OSError: the log file cannot be opened.
         """
         await asyncio.to_thread(self._wait_for_imports)
@@ -140,7 +140,10 @@ class ForkServer:
             "cwd": str(spec.cwd or Path.cwd()),
             "log": str(spec.log_path),
         }
-        return Child(spec, Forked(self, self.ask(asked)["pid"]), offset)
+        pid = self.ask(asked)["pid"]
+        if pid is None:
+            raise ForkServerError
+        return Child(spec, Forked(self, pid), offset)
 
     def ask(self, what: dict[str, Any]) -> dict[str, Any]:
         """Ask something and return the answer.
