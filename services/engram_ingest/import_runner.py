@@ -31,7 +31,7 @@ _EXTEND_S = 3.0
 _POLL_S = 1.0
 _SWEEP_S = 30.0
 # Jobs of different workspaces that one process works on at once.
-_SLOTS = 2
+SLOTS = 2
 # A job whose runner falls silent at the same place again and again is not tried for ever.
 _MOST_ATTEMPTS = 5
 _PAUSE = timedelta(seconds=2)
@@ -75,7 +75,7 @@ class ImportRunner:
 
     async def run(self) -> None:
         """Work until cancelled; what is under way is given back then."""
-        slots = [asyncio.create_task(self._slot()) for _ in range(_SLOTS)]
+        slots = [asyncio.create_task(self._slot()) for _ in range(SLOTS)]
         try:
             await asyncio.gather(self._sweeping(), *slots)
         finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.runners import take_over
 from tests.support.store import Store, client_of, open_store
 from tests.support.wait import eventually
 
@@ -61,16 +62,15 @@ async def do(store: Store, body: bytes, **params: str) -> dict[str, Any]:
     return await ended(store, await begin(store, body, **params))
 
 
-def holding(store: Store) -> Callable[[], None]:
+async def holding(store: Store) -> Callable[[], None]:
     """Keep jobs from beginning, until the returned function is called."""
     released = asyncio.Event()
-    work = store.app.state.doors.runner.work_once
 
     async def held() -> bool:
         await released.wait()
         return await work()
 
-    store.app.state.doors.runner.work_once = held
+    work = await take_over(store, held)
     return released.set
 
 
@@ -108,7 +108,7 @@ async def test_a_job_tells_how_many_of_its_memories_are_embedded(
 
 
 async def test_a_cancelled_job_stops_and_what_it_stored_stays(store: Store) -> None:
-    release = holding(store)
+    release = await holding(store)
     location = await begin(store, lines(3_000))
     assert (await job_at(store, location))["state"] == "queued"
     answer = await store.client.post(f"{location}/cancel")
@@ -122,7 +122,7 @@ async def test_a_cancelled_job_stops_and_what_it_stored_stays(store: Store) -> N
 
 
 async def test_a_workspace_has_a_limit_of_open_jobs_that_is_said_clearly(store: Store) -> None:
-    release = holding(store)
+    release = await holding(store)
     first = await begin(store, lines(600))
     second = await begin(store, lines(600, 600))
     assert (await job_at(store, second))["ahead"] == 1

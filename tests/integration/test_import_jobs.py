@@ -17,6 +17,7 @@ from engram_ingest.import_cleanup import sweep
 from engram_ingest.import_file import ChunkFile
 from engram_ingest.import_options import Options
 from engram_ingest.import_work import Work
+from tests.support.runners import hold
 from tests.support.store import Store, open_store
 from tests.support.wait import eventually
 
@@ -34,11 +35,7 @@ async def store(database_url: str, superuser_url: str, nats_url: str) -> AsyncIt
 @pytest.fixture
 async def held(store: Store) -> Store:
     """A store whose own runner does nothing: the test is the runner."""
-
-    async def nothing() -> bool:
-        return False
-
-    store.app.state.doors.runner.work_once = nothing
+    await hold(store)
     return store
 
 
@@ -180,13 +177,7 @@ async def test_nothing_is_written_after_a_cancellation(held: Store) -> None:
 
 
 async def test_a_job_that_kills_its_runner_again_and_again_is_given_up(store: Store) -> None:
-    runner = store.app.state.doors.runner
-    real = runner.work_once
-
-    async def nothing() -> bool:
-        return False
-
-    runner.work_once = nothing
+    real = await hold(store)
     job_id = await begin(store, [item(n) for n in range(600)])
     for _ in range(5):
         assert await claimed(store) is not None
