@@ -33,6 +33,7 @@ from engram.domain.dedup_decision import Thresholds
 from engram.domain.dedup_near import Near
 from engram.domain.dedup_plan import Comparison, Plan
 from engram.domain.dedup_thresholds import joined_from
+from engram.domain.pairs.few import apart
 
 Json = dict[str, Any]
 # Of PostgreSQL's binary COPY: what comes before the rows (signature, flags, no extension).
@@ -226,6 +227,8 @@ class Vectors:
                 continue
             size = sizes.of_scope(place, bytes(owners[number]), len(new))
             found_from = joined_from(size, thresholds)
+            if apart(self.embeddings[rows], found_from, new):
+                continue
             near = Near.of(self.embeddings[rows], new, found_from)
             ids = self.ids[rows]
             wanted = {UUID(bytes=bytes(ids[row])): row for row in near.rows().tolist()}

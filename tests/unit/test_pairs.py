@@ -16,6 +16,7 @@ from engram.domain.pairs import join as joining
 from engram.domain.pairs import sketch
 from engram.domain.pairs.choice import choose, choose_join, pairs_of, reach
 from engram.domain.pairs.exact import Exact
+from engram.domain.pairs.few import FEW_ROWS, apart
 from engram.domain.pairs.join import Join, prepare
 from engram.domain.pairs.sketch import Basis
 
@@ -319,3 +320,31 @@ def test_reach_is_hardly_further_than_the_threshold(threshold):
 def test_pairs_with_a_new_row_are_counted(n, data):
     new = data.draw(st.integers(0, n))
     assert pairs_of(n, new) == sum(1 for j in range(n) for i in range(j) if i < new)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.sampled_from([0.05, 0.5, 0.8, 0.95, 0.999, 1.0]))
+def test_few_vectors_are_called_apart_only_where_there_is_no_pair(data, threshold):
+    vectors = data.draw(vectors_with_everything(threshold)).astype(np.float16)
+    new = np.array(data.draw(st.lists(st.booleans(), min_size=len(vectors))))[: len(vectors)]
+    assert not (apart(vectors, threshold) and plain(vectors, threshold))
+    assert not (apart(vectors, threshold, new) and plain(vectors, threshold, new))
+
+
+def test_few_vectors_that_are_far_from_one_another_are_apart():
+    vectors = np.eye(16, dtype=np.float16)
+    assert apart(vectors, 0.05)
+    near = np.vstack((vectors, vectors[3]))
+    assert not apart(near, 0.999)
+    old = np.ones(17, dtype=bool)
+    old[[3, 16]] = False
+    assert apart(near, 0.999, old)
+    assert not apart(near, 0.999, ~old)
+
+
+def test_what_one_product_does_not_settle_is_left_to_the_join():
+    vectors = np.eye(600, dtype=np.float16)
+    assert not apart(vectors[: FEW_ROWS + 1], 0.5)
+    assert not apart(vectors[:16].astype(np.float32), 0.5)
+    for value in (0.0, np.nan, np.inf):
+        assert not apart(np.vstack((vectors[:16], np.full(600, value, np.float16))), 0.5)

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from engram.domain.pairs.few import apart
 from engram.domain.pairs.join import prepare
 from engram_cli.bench.dedup_vectors import Halves, Kind, vectors
 from engram_cli.bench.rss_child import peak_bytes
@@ -91,7 +92,10 @@ def _joined(stored: Halves, task: Task, new: NDArray[np.bool_] | None) -> tuple[
     count, sketch, kept = 0, 0, [_NO_PAIRS]
     for number in range(task.namespaces):
         start = number % _DISTINCT_NAMESPACES * task.rows
-        join = prepare(stored[start : start + task.rows], task.threshold, new=new)
+        rows = stored[start : start + task.rows]
+        if apart(rows, task.threshold, new):
+            continue
+        join = prepare(rows, task.threshold, new=new)
         sketch = join.size
         for chunk in join.pairs():
             count += len(chunk.i)
