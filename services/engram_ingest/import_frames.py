@@ -16,6 +16,7 @@ from engram.domain.arrival import Arriving, Plan
 from engram.domain.memory import NewMemory
 from engram.errors import EngramError, Fault
 from engram.importers.record import Found
+from engram.storage.ids import to_id
 from engram_ingest.import_batches import Batch, Task
 from engram_ingest.import_options import Options
 
@@ -114,7 +115,7 @@ def rebuilding(task: Task, plan: Plan) -> Callable[[Sequence[Any]], Arriving]:
         values, item_id, fold, sha256, created, updated, given = row
         return Arriving(
             workspace,
-            UUID(item_id),
+            to_id(item_id),
             _memory(values),
             bytes.fromhex(fold),
             bytes.fromhex(sha256),
@@ -134,7 +135,7 @@ def _memory(values: list[Any]) -> NewMemory:
             values[at] = _time(values[at])
     for at in _IDS:
         if values[at] is not None:
-            values[at] = UUID(values[at])
+            values[at] = to_id(values[at])
     return NewMemory(*values)
 
 

@@ -81,7 +81,8 @@ class Arriving:
         return tuple(one for one in (self.memory.id, self.memory.merged_into) if one is not None)
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as Arriving: one is made for each item, and freezing it costs twice the making.
+@dataclass(slots=True)
 class Known:
     """What the store (or an earlier item of the same batch) already holds.
 
@@ -126,6 +127,10 @@ class Decision:
     restores: bool = False
     renames: Known | None = None
     changes: Mapping[str, Any] | None = None
+
+
+# What becomes of most items: one object says it for all of them.
+_INSERT = Decision("insert")
 
 
 def arriving(
@@ -219,13 +224,13 @@ class Arrivals:
                 return absorbed
         # A record of another engram is taken as it is: that store has folded its repeats.
         if item.memory.state != "active" or item.memory.id is not None:
-            return Decision("insert", renames=renames)
+            return _inserted(renames)
         repeated = self._by_fold.get(item.fold_key)
         if repeated is None or repeated.id in self._changed:
             expires_at = item.memory.expires_at
             if expires_at is None or expires_at > self._now:
                 self._by_fold[item.fold_key] = Known(item.id, 1, "active", item.sha256)
-            return Decision("insert", renames=renames)
+            return _inserted(renames)
         restores = repeated.state == "archived"
         if restores:
             self._by_fold[item.fold_key] = replace(repeated, state="active")
@@ -310,6 +315,10 @@ class Arrivals:
         if state != named.state:
             changes["state"] = state
         return changes
+
+
+def _inserted(renames: Known | None) -> Decision:
+    return _INSERT if renames is None else Decision("insert", renames=renames)
 
 
 def decide_all(items: Sequence[Arriving], arrivals: Arrivals) -> list[Decision]:

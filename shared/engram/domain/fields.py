@@ -133,22 +133,28 @@ def _measure(root: dict[str, Any]) -> None:
         if depth > MAX_METADATA_DEPTH:
             raise FieldError("too_deep", f"nests deeper than {MAX_METADATA_DEPTH} levels")
         size += _size_of(node)
-        if size > MAX_METADATA_BYTES:
-            raise FieldError("too_large", f"exceeds {MAX_METADATA_BYTES:,} bytes")
         if isinstance(node, dict):
             for key, item in node.items():
                 size += _size_of(key)
-                stack.append((item, depth + 1))
+                # Most values are short texts: only what nests, or may nest too deep, is kept.
+                if depth < MAX_METADATA_DEPTH and isinstance(item, str):
+                    size += _size_of(item)
+                else:
+                    stack.append((item, depth + 1))
         elif isinstance(node, list):
             stack.extend((item, depth + 1) for item in node)
+        if size > MAX_METADATA_BYTES:
+            raise FieldError("too_large", f"exceeds {MAX_METADATA_BYTES:,} bytes")
 
 
 def _size_of(node: Any) -> int:
     if isinstance(node, str):
         if "\0" in node:
             raise FieldError("nul_character", "holds U+0000, which cannot be stored")
+        if node.isascii():
+            return len(node) + 4
         _refuse_surrogates(node)
-        return len(node) + 4 if node.isascii() else len(node.encode()) + 4
+        return len(node.encode()) + 4
     if isinstance(node, float) and not math.isfinite(node):
         raise FieldError("not_finite", "holds a number that is not finite")
     if isinstance(node, int) and not isinstance(node, bool) and abs(node) >= 1 << 64:

@@ -69,7 +69,12 @@ class Elements:
             if raw is not None and not raw.strip():
                 continue
             value, fault = decode_line(raw, self._max_bytes, copied=copied)
-            yield from self._opened(Element(number, value=value, fault=fault))
+            element = Element(number, value=value, fault=fault)
+            # Asked here too: a generator for each line would be a tenth of reading them.
+            if fault is not None or wrapper_of(value) is None:
+                yield element
+            else:
+                yield from self._opened(element)
 
     def _documents(self, *, copied: bool) -> Iterator[Element]:
         # Pages glued together, and what jq prints, are several documents in a row.

@@ -6,7 +6,9 @@ from typing import Any
 from engram.importers.shape import is_whole
 
 _WRAPPERS = ("results", "memories", "records", "items")
-_ROW_KEYS = ("memory", "content", "text", "data", "fact", "value", "payload", "id", "uuid")
+_ROW_KEYS = frozenset(
+    ("memory", "content", "text", "data", "fact", "value", "payload", "id", "uuid")
+)
 
 
 def unwrapped(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -21,7 +23,7 @@ def unwrapped(value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 def wrapper_of(value: Any) -> str | None:
     """Return the key under which a page holds its elements, None for anything else."""
-    if not isinstance(value, dict) or any(key in value for key in _ROW_KEYS):
+    if not isinstance(value, dict) or not _ROW_KEYS.isdisjoint(value):
         return None
     if is_whole(value):
         return None

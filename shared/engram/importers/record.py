@@ -10,7 +10,8 @@ from engram.errors import Fault
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+# Neither is frozen: of both one is made for each element, and freezing costs twice the making.
+@dataclass(slots=True)
 class Found:
     """One element of an export.
 
@@ -30,7 +31,7 @@ class Found:
     external_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Element:
     """One raw element on its way from a container to a format.
 

@@ -19,6 +19,8 @@ _OWNERS = (
     ("session_id", ("session_id", "run_id", "thread_id")),
     ("app_id", ("app_id",)),
 )
+# The ids of a native item.
+IDS = frozenset({target for target, _ in _OWNERS} | {"external_id"})
 
 
 class Row:

@@ -1,6 +1,6 @@
 """Inserts what a batch decided to keep: rows, names, the ledger of repeats, and the events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,8 @@ from engram.events import encode_json
 from engram.storage.columns import brief
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
-from engram.storage.outbox import Announcement, announce
+from engram.storage.in_turn import Statement, execute_in_turn
+from engram.storage.outbox import Announcement, announcing
 from engram.storage.queries import statement
 
 Decided = tuple[tuple[Arriving, str], Decision]
@@ -21,28 +22,44 @@ Decided = tuple[tuple[Arriving, str], Decision]
 # Columns of `_row` that are never NULL and often alike: workspace, namespace, state, metadata,
 # categories, importance, pinned, source, created_at, updated_at, actor, access_count.
 _FILLED = frozenset((0, 2, 3, 11, 12, 13, 14, 15, 18, 19, 20, 24))
+# Making a row ready takes as long as writing it: with parts, both go on at once.
+_PART_ROWS = 250
 
 
 async def insert_all(connection: Connection, decided: Sequence[Decided], now: datetime) -> None:
     """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change."""
     new = [entry for entry in decided if entry[1].kind in ("insert", "absorb")]
+    await execute_in_turn(connection, _statements(new, decided, now))
     if new:
-        await insert_rows(connection, new, now)
-        await _insert_aliases(connection, new)
+        await _move_aliases(connection, new)
         await _insert_ledger(connection, new, now)
-    await announce(connection, _announcements(decided), now)
+
+
+def _statements(
+    new: Sequence[Decided], decided: Sequence[Decided], now: datetime
+) -> Iterator[Statement]:
+    yield from _row_statements(new, now)
+    if new:
+        yield from _alias_statements(new)
+    yield from announcing(_announcements(decided), now)
 
 
 async def insert_rows(
-    connection: Connection, new: Sequence[Decided], now: datetime, state: State | None = None
+    connection: Connection, new: Sequence[Decided], now: datetime, state: State
 ) -> None:
-    """Write the memory rows alone; all in ``state`` when it is given."""
-    rows = zip(*(_row(entry, state) for entry in new), strict=True)
-    columns = [brief(column, filled=at in _FILLED) for at, column in enumerate(rows)]
-    # $24 is the moment of writing, shared by all rows.
-    await connection.execute(
-        statement("write", "insert_memories"), *columns[:23], now, *columns[23:]
-    )
+    """Write the memory rows alone, all in ``state``."""
+    await execute_in_turn(connection, _row_statements(new, now, state))
+
+
+def _row_statements(
+    new: Sequence[Decided], now: datetime, state: State | None = None
+) -> Iterator[Statement]:
+    sql = statement("write", "insert_memories")
+    for start in range(0, len(new), _PART_ROWS):
+        rows = zip(*(_row(entry, state) for entry in new[start : start + _PART_ROWS]), strict=True)
+        columns = [brief(column, filled=at in _FILLED) for at, column in enumerate(rows)]
+        # $24 is the moment of writing, shared by all rows.
+        yield sql, (*columns[:23], now, *columns[23:])
 
 
 def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
@@ -87,7 +104,7 @@ def array_literal(texts: Sequence[str]) -> str:
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
-async def _insert_aliases(connection: Connection, new: Sequence[Decided]) -> None:
+def _alias_statements(new: Sequence[Decided]) -> Iterator[Statement]:
     named = sorted(
         (key, item.id)
         for (item, _), decision in new
@@ -97,8 +114,7 @@ async def _insert_aliases(connection: Connection, new: Sequence[Decided]) -> Non
         rows = zip(*((*key, memory_id) for key, memory_id in named), strict=True)
         workspaces, sources, *others = rows
         alike = brief(workspaces, filled=True), brief(sources, filled=True)
-        await connection.execute(statement("write", "insert_aliases"), *alike, *others)
-    await _move_aliases(connection, new)
+        yield statement("write", "insert_aliases"), (*alike, *others)
 
 
 async def _move_aliases(connection: Connection, new: Sequence[Decided]) -> None:

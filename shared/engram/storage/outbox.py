@@ -1,7 +1,7 @@
 """Outbox lines: written with the change they announce, claimed and deleted by a relay."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 from engram import tracing
 from engram.events import MAX_EVENT_ITEMS, EventKind, encode_items_event, memory_subject
 from engram.storage.connection import Connection
+from engram.storage.in_turn import Statement, execute_in_turn
 from engram.storage.queries import statement
 
 
@@ -38,6 +39,11 @@ async def announce(
     connection: Connection, announcements: Iterable[Announcement], now: datetime
 ) -> None:
     """Write the events of this transaction, up to 256 memories of one kind and workspace each."""
+    await execute_in_turn(connection, announcing(announcements, now))
+
+
+def announcing(announcements: Iterable[Announcement], now: datetime) -> Iterator[Statement]:
+    """Yield the statement of `announce`, none where nothing is to be told."""
     groups: defaultdict[tuple[EventKind, UUID], list[tuple[str, int]]] = defaultdict(list)
     for one in announcements:
         groups[one.kind, one.workspace].append((str(one.memory_id), one.version))
@@ -51,7 +57,7 @@ async def announce(
             lines.append((uuid, workspace, memory_subject(kind), event))
     if lines:
         columns = map(list, zip(*lines, strict=True))
-        await connection.execute(statement("write", "insert_outbox"), *columns)
+        yield statement("write", "insert_outbox"), tuple(columns)
 
 
 async def claim_lines(connection: Connection, floor: int, limit: int) -> list[Line]:
