@@ -124,6 +124,7 @@ class Reader:
             buffered(self._file),
             format=options.format,
             filename=options.filename,
+            placed=options.namespace is not None,
         )
         plan = options.plan(self._task.job, self.source)
         take = arrive(self._task.workspace, options, plan)

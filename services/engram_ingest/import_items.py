@@ -29,6 +29,12 @@ def count(report: Report, item: Arriving, decision: Decision) -> None:
     report.add(outcome, item.memory.namespace)
 
 
+def is_elsewhere(decision: Decision) -> bool:
+    """Say whether a replacement left an item where it is known, beyond what it replaces."""
+    known = decision.target
+    return decision.kind in ("present", "clash") and known is not None and not known.staged
+
+
 def count_metrics(counts: dict[str, int], door: str) -> None:
     """Add the counts of a report to the metrics."""
     for outcome in COUNTS:

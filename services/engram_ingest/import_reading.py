@@ -76,6 +76,7 @@ def _founds(body: bytes, options: Options) -> tuple[Iterable[Found], Batch]:
         format=options.format,
         filename=options.filename,
         limits=limits,
+        placed=options.namespace is not None,
     )
     founds: list[Found] = []
     for found in reading:

@@ -20,6 +20,7 @@ class Tally:
     Attributes:
         by_namespace: what was imported or updated; beyond 1,000 names under ``…``.
         listed: errors written down; ``unlisted`` those that are only counted.
+        elsewhere: items that a replacement left where they are known, beyond what it replaces.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
@@ -27,6 +28,7 @@ class Tally:
     warnings: list[str] = field(default_factory=list)
     listed: int = 0
     unlisted: int = 0
+    elsewhere: int = 0
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Tally":
@@ -37,9 +39,11 @@ class Tally:
             list(stored["warnings"]),
             stored["listed"],
             stored["unlisted"],
+            # Jobs of earlier versions do not have it.
+            stored.get("elsewhere", 0),
         )
 
-    def plus(self, report: Mapping[str, Any], errors: int) -> "Tally":
+    def plus(self, report: Mapping[str, Any], errors: int, elsewhere: int = 0) -> "Tally":
         """Return the tally with one more batch, of which ``errors`` may be listed."""
         total = Tally.of(self.as_json())
         for name in COUNTS:
@@ -50,6 +54,7 @@ class Tally:
             total.by_namespace[name] = total.by_namespace.get(name, 0) + count
         total.listed = min(self.listed + errors, MAX_LISTED_ERRORS)
         total.unlisted += self.listed + errors - total.listed
+        total.elsewhere += elsewhere
         return total
 
     def warned(self, warnings: Iterable[str]) -> "Tally":
@@ -71,11 +76,18 @@ class Tally:
             "warnings": list(self.warnings),
             "listed": self.listed,
             "unlisted": self.unlisted,
+            "elsewhere": self.elsewhere,
         }
 
     def report(self) -> dict[str, Any]:
         """Return the public counts and warnings."""
         warnings = list(self.warnings)
+        if self.elsewhere:
+            warnings.append(
+                f"{self.elsewhere:,} items are known by their external ids outside of what is "
+                "replaced: they stay there as they are and are not part of the new set. Delete "
+                "them first, or import with the strategy merge"
+            )
         if self.unlisted:
             warnings.append(f"{self.unlisted:,} further errors are counted but not listed here")
         return {

@@ -18,7 +18,7 @@ from engram.storage.idempotency import Answer
 from engram.storage.importing import ItemError, Job, LeaseLostError, Progress
 from engram.storage.writing import Outcome, Write, write_batch
 from engram_ingest.import_batches import Batch
-from engram_ingest.import_items import count, count_metrics
+from engram_ingest.import_items import count, count_metrics, is_elsewhere
 from engram_ingest.import_parsing import Parsing
 from engram_ingest.import_tally import MAX_LISTED_ERRORS, Tally
 
@@ -94,7 +94,10 @@ class Work:
         self, connection: Connection, batch: Batch, outcomes: Sequence[Outcome]
     ) -> Tally:
         report, errors = self._accounted(batch, outcomes)
-        tally = self._tally.plus(report.as_json(), len(errors))
+        elsewhere = 0
+        if self._job.options["strategy"] == "replace":
+            elsewhere = sum(1 for o in outcomes if o.decision and is_elsewhere(o.decision))
+        tally = self._tally.plus(report.as_json(), len(errors), elsewhere)
         listed = errors[: MAX_LISTED_ERRORS - self._tally.listed]
         await importing.add_errors(connection, self._job, listed)
         ids = sorted(o.item.id for o in outcomes if o.decision and o.decision.kind == "insert")

@@ -372,6 +372,21 @@ async def test_replace_without_a_namespace_takes_over_its_source(store: Store) -
         assert await texts(store) == [*expected, "typed by hand"]
 
 
+async def test_a_replacement_tells_of_items_that_stay_elsewhere(store: Store) -> None:
+    await done(store, [item(1), item(2)], namespace="other")
+    await done(store, [item(3)], namespace="n")
+    job = await done(
+        store, [item(1), item(2, "changed"), item(4)], namespace="n", strategy="replace"
+    )
+    assert (job["imported"], job["duplicates"], job["archived"]) == (1, 2, 1)
+    [warning] = job["warnings"]
+    assert warning.startswith("2 items are known by their external ids outside of what is replaced")
+    assert "merge" in warning
+    assert await texts(store) == ["fact 1", "fact 2", "fact 4"]
+    again = await done(store, [item(4)], namespace="n", strategy="replace")
+    assert (again["duplicates"], again["warnings"]) == (1, [])
+
+
 async def test_a_replacement_shows_nothing_before_it_is_whole(held: Store) -> None:
     pool = held.service.pool
     await held.import_([item(1)], namespace="n")

@@ -15,10 +15,12 @@ def opened(
     value: Any,
     filename: str | None = None,
     format: str | None = None,  # noqa: A002 - the word the reader uses
+    *,
+    placed: bool = False,
 ) -> Import:
     """Open a value, written as one JSON document, or bytes as they are."""
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return read(io.BytesIO(data), filename=filename, format=format)
+    return read(io.BytesIO(data), filename=filename, format=format, placed=placed)
 
 
 def lines(*values: Any) -> bytes:

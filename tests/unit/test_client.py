@@ -267,6 +267,51 @@ async def test_a_replacement_says_how_it_is_undone(call, stub):
     assert "import_id" not in await call("import_memories", [])
 
 
+JOB = {
+    **{name: REPORT[name] for name in ("format", "received", "imported", "failed")},
+    "id": "j1",
+    "error": None,
+    "archived": 3,
+    "warnings": [],
+    "by_namespace": {},
+}
+
+
+async def test_a_replacement_behind_other_imports_is_waited_for(call, stub, monkeypatch):
+    monkeypatch.setattr("engram.client.synchronous.LOOK_S", 0.01)
+    monkeypatch.setattr("engram.client.asynchronous.LOOK_S", 0.01)
+    error = {"index": 1, "line": 2, "external_id": None, "code": "empty", "detail": "is empty"}
+    done = {**JOB, "state": "done", "received": 2, "failed": 1}
+    stub.script(
+        (202, {**JOB, "state": "queued", "imported": 0}),
+        (200, {**JOB, "state": "running"}),
+        (200, done),
+        (200, error),
+    )
+    items = [{"content": "new"}, {"content": ""}]
+    report = await call("import_memories", items, strategy="replace")
+    assert (report["imported"], report["archived"], report["import_id"]) == (1, 3, "j1")
+    assert [(one["index"], one["code"]) for one in report["errors"]] == [(1, "empty")]
+    asked = [(one.method, one.path.partition("?")[0]) for one in stub.asked]
+    assert asked == [
+        ("POST", "/v1/memories/import"),
+        ("GET", "/v1/imports/j1"),
+        ("GET", "/v1/imports/j1"),
+        ("GET", "/v1/imports/j1/errors"),
+    ]
+
+
+async def test_a_replacement_that_fails_or_is_cancelled_later_says_so(call, stub):
+    problem = {"code": "empty_replacement", "detail": "It holds nothing.", "cure": "Look."}
+    stub.script((202, {**JOB, "state": "failed", "error": problem}))
+    with pytest.raises(InvalidError, match="It holds nothing") as caught:
+        await call("import_memories", [{"content": "new"}], strategy="replace")
+    assert (caught.value.code, caught.value.cure) == ("empty_replacement", "Look.")
+    stub.script((202, {**JOB, "state": "cancelled"}))
+    with pytest.raises(ConflictError, match="cancelled"):
+        await call("import_memories", [{"content": "new"}], strategy="replace")
+
+
 async def test_a_replacement_that_needs_two_requests_is_refused_before_the_first(call, stub):
     items = [{"content": f"memory {n}"} for n in range(501)]
     with pytest.raises(TooLargeError, match="would replace what the first one brought"):

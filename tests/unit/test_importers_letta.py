@@ -60,6 +60,7 @@ def test_passages_of_an_agent_keep_it_and_others_say_that_they_name_none() -> No
     assert items([owned])[0]["agent_id"] == "agent-1"
     assert warnings_of([owned]) == []
     assert any("name no agent" in warning for warning in warnings_of([PASSAGE]))
+    assert warnings_of([PASSAGE], placed=True) == []
 
 
 def test_blocks_of_an_agent_file_belong_to_the_agent_by_name_and_messages_are_left_out() -> None:

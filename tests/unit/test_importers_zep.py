@@ -41,6 +41,7 @@ def test_facts_that_are_strings_become_memories_of_zep(body: Any) -> None:
         {"content": "Has a dog", "source": "zep"},
     ]
     assert any("name no user and no session" in w for w in warnings_of(body))
+    assert warnings_of(body, placed=True) == []
 
 
 def test_a_stream_of_strings_is_of_zep_when_that_is_said() -> None:
@@ -219,4 +220,6 @@ def test_a_fact_told_in_a_thousand_episodes_still_fits() -> None:
 def test_edges_say_that_they_name_no_user_and_what_is_left_out_beside_them() -> None:
     told = warnings_of({"edges": [EDGE], "episodes": [{"uuid": "p"}], "nodes": [{"uuid": "n"}]})
     assert sum("name no user" in w for w in told) == 1
+    placed = warnings_of({"edges": [EDGE], "episodes": [], "nodes": []}, placed=True)
+    assert not any("name no user" in w for w in placed)
     assert sum("left out" in w for w in told) == 2

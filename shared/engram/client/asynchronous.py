@@ -15,7 +15,7 @@ from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.answers import error_of
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
-from engram.client.imports import Tally, requests
+from engram.client.imports import LOOK_S, Tally, report_of, requests
 from engram.client.types import (
     ContextOptions,
     ContextResult,
@@ -119,7 +119,13 @@ class AsyncClient:
 
     async def import_batch(self, ndjson: bytes, **options: Unpack[ImportOptions]) -> Report:
         """Send one ready import request, for callers that keep several in flight."""
-        return await self._run(calls.import_batch(ndjson, options))
+        answer = await self._run(calls.import_batch(ndjson, options))
+        while (report := report_of(answer)) is None:
+            await asyncio.sleep(LOOK_S)
+            answer = await self._run(calls.import_job(answer["id"]))
+        if report["failed"] and "errors" not in report:
+            report["errors"] = await self._run(calls.import_errors(report["import_id"]))
+        return report
 
     async def import_file(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,10 @@ from engram.client.types import (
     ContextOptions,
     ContextResult,
     ImportOptions,
+    ItemError,
     MemoryChange,
     MemoryFields,
     MemoryRecord,
-    Report,
     SearchOptions,
     SearchResult,
     WorkspaceInfo,
@@ -100,7 +101,7 @@ def context(query: str, options: ContextOptions) -> Call[ContextResult]:
     return _post("/v1/memories/context", {"query": query, **options}, object_of)
 
 
-def import_batch(ndjson: bytes, options: ImportOptions) -> Call[Report]:
+def import_batch(ndjson: bytes, options: ImportOptions) -> Call[dict[str, Any]]:
     """POST /v1/memories/import of native items, one a line: at most 500 and 8 MB."""
     path = _path("/v1/memories/import", format="native", **options)
     headers = {"Content-Type": NDJSON, **_idempotent(None)}
@@ -115,6 +116,16 @@ def import_file(
     if size_bytes is not None:
         headers["Content-Length"] = str(size_bytes)
     return Call("POST", _path("/v1/memories/import", **query), object_of, headers=headers)
+
+
+def import_job(import_id: str) -> Call[dict[str, Any]]:
+    """GET /v1/imports/{id}."""
+    return Call("GET", f"/v1/imports/{quote(import_id, safe='')}", object_of)
+
+
+def import_errors(import_id: str) -> Call[list[ItemError]]:
+    """GET /v1/imports/{id}/errors, all of them: meant for small imports."""
+    return Call("GET", f"/v1/imports/{quote(import_id, safe='')}/errors", _read_lines)
 
 
 def workspace() -> Call[WorkspaceInfo]:
@@ -177,6 +188,10 @@ def _read_page(response: httpx.Response) -> Page[Any]:
     if not isinstance(items, list) or not isinstance(cursor, str | None):
         raise bad_answer()
     return Page(items, cursor)
+
+
+def _read_lines(response: httpx.Response) -> list[Any]:
+    return [json.loads(line) for line in response.text.splitlines() if line]
 
 
 def _nothing(_: httpx.Response) -> None:

@@ -8,12 +8,14 @@ from itertools import islice
 from typing import Any, Final
 
 from engram.client.types import ItemError, Report
-from engram.errors import EngramError, InvalidError, TooLargeError
+from engram.errors import ConflictError, EngramError, InvalidError, TooLargeError
 from engram.events import encode_json
 
 MAX_BATCH_ITEMS: Final = 500
 # The door takes 8 MB; whether it counts by 1000 or 1024, this passes.
 MAX_BATCH_BYTES: Final = 8_000_000
+# Seconds between two looks at a replacement that stands behind other imports.
+LOOK_S: Final = 0.5
 # A report must not grow with the file: further errors are counted, not listed.
 MAX_LISTED_ERRORS: Final = 1000
 MAX_LISTED_WARNINGS: Final = 50
@@ -167,6 +169,25 @@ def requests(items: Iterable[Mapping[str, Any]], tally: Tally, strategy: str) ->
             cure="Write the items to a file: engram import FILE --strategy replace.",
         )
     return iter(ahead)
+
+
+def report_of(answer: Mapping[str, Any]) -> Report | None:
+    """Return the report in an import's answer; None for a job that goes on.
+
+    A small replacement is answered when it has taken over; one that stands behind other jobs for
+    too long is answered with the job.
+
+    Raises:
+        EngramError: the job failed or was cancelled.
+    """
+    if answer.get("state") in ("queued", "running"):
+        return None
+    if (problem := answer.get("error")) is not None:
+        raise InvalidError(problem["code"], problem["detail"], cure=problem["cure"])
+    if answer.get("state") == "cancelled":
+        raise ConflictError("import_cancelled", "The import was cancelled: nothing was replaced.")
+    report: Report = answer  # type: ignore[assignment]  # the report of the API, as it came
+    return report if "state" not in answer else {**report, "import_id": answer["id"]}
 
 
 def numbered(

@@ -12,7 +12,7 @@ from engram import tracing
 from engram.backoff import Backoff
 from engram.client import calls
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
-from engram.client.imports import Tally, requests
+from engram.client.imports import LOOK_S, Tally, report_of, requests
 from engram.client.types import (
     ContextOptions,
     ContextResult,
@@ -138,12 +138,22 @@ class Client:
         """Store any number of memories, in requests of at most 500 items and 8 MB.
 
         A bad item fails alone and is listed in the report. Give items an ``external_id`` and the
-        same import can be run again safely. With ``strategy="replace"`` one request must do.
+        same import can be run again safely. With ``strategy="replace"`` one request must do,
+        and this waits until the new set has taken over.
         """
         tally = Tally()
         for batch in requests(items, tally, options.get("strategy", "skip")):
-            tally.add(self._run(calls.import_batch(batch.ndjson, options)), batch.positions)
+            tally.add(self._import_batch(batch.ndjson, options), batch.positions)
         return tally.report()
+
+    def _import_batch(self, ndjson: bytes, options: ImportOptions) -> Report:
+        answer = self._run(calls.import_batch(ndjson, options))
+        while (report := report_of(answer)) is None:
+            time.sleep(LOOK_S)
+            answer = self._run(calls.import_job(answer["id"]))
+        if report["failed"] and "errors" not in report:
+            report["errors"] = self._run(calls.import_errors(report["import_id"]))
+        return report
 
     def workspace(self) -> WorkspaceInfo:
         """Return the key's workspace and how much it holds."""

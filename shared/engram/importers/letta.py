@@ -86,7 +86,7 @@ def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:
     else:
         row.external_id(("id",))
         if not row.owned:
-            warnings.once(_NO_OWNER)
+            warnings.unowned(_NO_OWNER)
     row.times(("created_at", "updated_at"))
     row.categories("tags")
     row.pop("embedding_config")

@@ -30,13 +30,16 @@ class Import:
         source: the constant stored with its memories, None when its files differ in it.
     """
 
-    def __init__(self, opening: Opening, include: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, opening: Opening, include: tuple[str, ...] = (), *, placed: bool = False
+    ) -> None:
         self.format = opening.format
         sources = {text.format.source for text in opening.texts}
         self.source = sources.pop() if len(sources) == 1 else None
         self._opening = opening
         self._include = include
-        self._warnings = Warnings()
+        self._placed = placed
+        self._warnings = Warnings(placed=placed)
         self._repeats: dict[str, Repeats] = {}
 
     @property
@@ -51,7 +54,7 @@ class Import:
             MalformedError: the file is damaged beyond one element; all before it was yielded.
             TooLargeError: it holds more than the limits allow.
         """
-        self._warnings, self._repeats = Warnings(), {}
+        self._warnings, self._repeats = Warnings(placed=self._placed), {}
         if self._opening.left_out:
             self._warnings.add(f"{self._opening.left_out:,} files of the archive are left out")
         known = self._learnt()
@@ -128,6 +131,7 @@ def read(
     filename: str | None = None,
     limits: Limits | None = None,
     include: Iterable[str] = (),
+    placed: bool = False,
 ) -> Import:
     """Open an export for reading, in bounded memory whatever its size.
 
@@ -141,6 +145,7 @@ def read(
         filename: its name, whose ending may tell JSON Lines.
         limits: how much is read.
         include: kinds of elements that are read on request only, such as ``observations``.
+        placed: all of it goes to a namespace that was named, so nobody is told that none was.
 
     Raises:
         UsageError: an unknown format name, or a kind that the format does not have.
@@ -149,7 +154,7 @@ def read(
     """
     named, kinds = _named(format)
     source = Source(stream, limits or Limits())
-    return _import(open_file(source, filename, named), (*kinds, *include))
+    return _import(open_file(source, filename, named), (*kinds, *include), placed=placed)
 
 
 def read_members(
@@ -182,7 +187,7 @@ def _named(name: str | None) -> tuple[Format | None, tuple[str, ...]]:
     return by_name(name), tuple(name.split("+")[1:])
 
 
-def _import(opening: Opening, include: Iterable[str]) -> Import:
+def _import(opening: Opening, include: Iterable[str], *, placed: bool = False) -> Import:
     wanted = tuple(dict.fromkeys(include))
     offered = {name for text in opening.texts for name in text.format.options}
     if not offered.issuperset(wanted):
@@ -192,7 +197,7 @@ def _import(opening: Opening, include: Iterable[str]) -> Import:
             f"The format {opening.format} has no further elements of that kind to include.",
             cure=known,
         )
-    return Import(opening, wanted)
+    return Import(opening, wanted, placed=placed)
 
 
 def read_value(

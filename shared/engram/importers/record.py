@@ -67,10 +67,15 @@ class ItemError(ValueError):
 
 
 class Warnings:
-    """Counts what a user should know about a whole file; at most 50 kinds are kept."""
+    """Counts what a user should know about a whole file; at most 50 kinds are kept.
 
-    def __init__(self) -> None:
+    Args:
+        placed: every memory goes to a namespace that was named, whoever owns it.
+    """
+
+    def __init__(self, *, placed: bool = False) -> None:
         self._counts: dict[str, int] = {}
+        self._placed = placed
 
     def add(self, text: str, times: int = 1) -> None:
         """Count ``text``; further kinds than 50 are dropped, so a file cannot fill memory."""
@@ -81,6 +86,11 @@ class Warnings:
         """Note ``text``, however often it comes, without a count."""
         if text not in self._counts:
             self.add(text)
+
+    def unowned(self, text: str) -> None:
+        """Note ``text`` once about memories without an owner, unless they are placed anyway."""
+        if not self._placed:
+            self.once(text)
 
     def as_list(self) -> list[str]:
         """Return one sentence for each kind, with its count where it came more than once."""

@@ -121,7 +121,7 @@ def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:
     row.times(("created_at", "updated_at"))
     row.validity()
     if not row.owned:
-        warnings.once(_NO_OWNER)
+        warnings.unowned(_NO_OWNER)
     row.item["source"] = "zep"
     return row.finish()
 

@@ -61,7 +61,7 @@ def _convert(element: Element, warnings: Warnings) -> dict[str, Any]:
     for name in ("episodes", "episode_uuids"):
         _episodes(row, name, warnings)
     if not row.owned:
-        warnings.once(_NO_OWNER)
+        warnings.unowned(_NO_OWNER)
     row.item["source"] = "zep"
     return row.finish()
 
