@@ -102,7 +102,7 @@ class Cluster:
     async def metric(self, name: str, metric: str, **labels: str) -> float:
         """Return the sum of a metric's samples that a service shows now, 0 without any."""
         url = self.services[name].spec.ready_url.replace("/readyz", "/metrics")
-        async with httpx.AsyncClient(timeout=10) as client:
+        async with httpx.AsyncClient(timeout=30) as client:
             text = (await client.get(url)).text
         samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
         return sum(
@@ -219,7 +219,7 @@ async def cluster(
             await service.start()
         await asyncio.gather(*(service.ready() for service in services.values()))
         url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
             yield Cluster(postgres, nats, services, client, logs)
     finally:
         await asyncio.gather(*(service.stop() for service in services.values()))

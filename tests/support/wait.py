@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 async def eventually(
     check: Callable[[], Value | Awaitable[Value]],
-    timeout_s: float = 10,
+    timeout_s: float = 30,
     every_s: float = 0.02,
 ) -> Value:
     """Return the first truthy result of ``check``, called again until ``timeout_s`` has passed.
