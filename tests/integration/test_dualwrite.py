@@ -297,7 +297,7 @@ async def test_new_reads_answer_with_the_old_stores_ids_and_fall_back_when_engra
         with (
             Client(f"http://{host}:{port}", store.key) as client,
             writing(
-                memory, store, tmp_path, phase="shadow-read", engram=client, read_timeout_s=2
+                memory, store, tmp_path, phase="shadow-read", engram=client, read_timeout_s=5
             ) as writer,
         ):
             made = await blocking(writer.add, "likes green tea", user_id="alice")

@@ -191,5 +191,5 @@ async def test_a_relay_that_is_woken_while_it_is_stopped_stops(store: Store) -> 
         for _ in range(ticks):
             await asyncio.sleep(0)
         running.cancel()
-        done, _ = await asyncio.wait([running], timeout=2)
+        done, _ = await asyncio.wait([running], timeout=20)
         assert done, ticks

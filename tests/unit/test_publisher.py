@@ -126,7 +126,7 @@ async def test_a_stream_that_appears_late_gets_the_command(jetstream, nats_url):
 
 
 async def test_without_a_stream_the_error_says_so(nats_url):
-    async with Publisher(nats_url, WORKSPACE, timeout_s=0.5, give_up_after_s=1) as publisher:
+    async with Publisher(nats_url, WORKSPACE, timeout_s=1, give_up_after_s=3) as publisher:
         with pytest.raises(UnavailableError) as caught:
             await publisher.create({"content": "x"})
     assert caught.value.code == "no_ingest_stream"
@@ -137,7 +137,7 @@ async def test_a_full_stream_is_busy(jetstream, nats_url):
         name=STREAM, subjects=[SUBJECT_INGEST_ALL], max_msgs=1, discard=DiscardPolicy.NEW
     )
     await jetstream.add_stream(config)
-    async with Publisher(nats_url, WORKSPACE, timeout_s=0.5, give_up_after_s=1) as publisher:
+    async with Publisher(nats_url, WORKSPACE, timeout_s=1, give_up_after_s=3) as publisher:
         await publisher.create({"content": "first"})
         with pytest.raises(BusyError) as caught:
             await publisher.create({"content": "second"})
@@ -251,7 +251,7 @@ async def restricted_url(tmp_path):
 
 
 async def test_a_workspace_that_the_credential_does_not_permit_is_forbidden(restricted_url):
-    async with Publisher(restricted_url, WORKSPACE, timeout_s=0.5) as publisher:
+    async with Publisher(restricted_url, WORKSPACE, timeout_s=5) as publisher:
         with pytest.raises(ForbiddenError):
             await publisher.create({"content": "x"})
 
