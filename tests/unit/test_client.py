@@ -280,18 +280,20 @@ JOB = {
 async def test_a_replacement_behind_other_imports_is_waited_for(call, stub, monkeypatch):
     monkeypatch.setattr("engram.client.synchronous.LOOK_S", 0.01)
     monkeypatch.setattr("engram.client.asynchronous.LOOK_S", 0.01)
-    error = {"index": 1, "line": 2, "external_id": None, "code": "empty", "detail": "is empty"}
+    # Ends of lines to text, not to JSON.
+    name = "a\u2028b\x85c"
+    error = {"index": 1, "line": 2, "external_id": name, "code": "empty", "detail": "is empty"}
     done = {**JOB, "state": "done", "received": 2, "failed": 1}
     stub.script(
         (202, {**JOB, "state": "queued", "imported": 0}),
         (200, {**JOB, "state": "running"}),
         (200, done),
-        (200, error),
+        (200, json.dumps(error, ensure_ascii=False).encode() + b"\n"),
     )
     items = [{"content": "new"}, {"content": ""}]
     report = await call("import_memories", items, strategy="replace")
     assert (report["imported"], report["archived"], report["import_id"]) == (1, 3, "j1")
-    assert [(one["index"], one["code"]) for one in report["errors"]] == [(1, "empty")]
+    assert [(one["index"], one["external_id"]) for one in report["errors"]] == [(1, name)]
     asked = [(one.method, one.path.partition("?")[0]) for one in stub.asked]
     assert asked == [
         ("POST", "/v1/memories/import"),
@@ -397,3 +399,15 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments():
     for name in ("import_batch", "import_file", "lines"):
         assert awaited.pop(name)  # concurrency and streams are the awaited one's point
     assert blocking == awaited
+
+
+async def test_lines_are_those_of_json_however_they_are_cut(stub):
+    rows = [{"name": "a\u2028b\x85c", "n": n, "text": "x" * 40_000} for n in range(5)]
+    body = b"\n".join(json.dumps(row, ensure_ascii=False).encode() for row in rows)
+    async with AsyncClient(stub.url, "secret", 5, backoff=QUICK) as client:
+        for end in (b"", b"\n"):
+            stub.script((200, body + end))
+            assert [row async for row in client.lines("/v1/imports/j1/errors")] == rows
+        stub.script((200, b'{"n": 1}\n<html>'))
+        with pytest.raises(UnavailableError, match="not what an engram server gives"):
+            [row async for row in client.lines("/v1/imports/j1/errors")]

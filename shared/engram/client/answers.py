@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -122,6 +123,20 @@ def object_of(response: httpx.Response) -> Any:
     if not isinstance(value, dict):
         raise bad_answer()
     return value
+
+
+def value_of(line: bytes) -> Any:
+    """Return the JSON value of one line of NDJSON.
+
+    Lines are cut from bytes, at line feeds: text has further ends of lines, which JSON may hold.
+
+    Raises:
+        UnavailableError: the line is no JSON, so what answered is no engram server.
+    """
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise bad_answer() from error
 
 
 def bad_answer() -> UnavailableError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -13,7 +12,7 @@ import httpx
 from engram import tracing
 from engram.backoff import Backoff
 from engram.client import calls
-from engram.client.answers import error_of
+from engram.client.answers import error_of, value_of
 from engram.client.exchange import Surroundings, Wait, connection_settings, exchange
 from engram.client.imports import LOOK_S, Tally, report_of, requests
 from engram.client.types import (
@@ -159,9 +158,14 @@ class AsyncClient:
             if not response.is_success:
                 await response.aread()
                 raise error_of(response, datetime.now(UTC))
-            async for line in response.aiter_lines():
-                if line:
-                    yield json.loads(line)
+            rest = b""
+            async for part in response.aiter_bytes():
+                *whole, rest = (rest + part).split(b"\n")
+                for line in whole:
+                    if line:
+                        yield value_of(line)
+            if rest:
+                yield value_of(rest)
 
     async def workspace(self) -> WorkspaceInfo:
         """Return the key's workspace and how much it holds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from engram.client.answers import bad_answer, json_of, object_of
+from engram.client.answers import bad_answer, json_of, object_of, value_of
 from engram.client.types import (
     ContextOptions,
     ContextResult,
@@ -191,7 +190,7 @@ def _read_page(response: httpx.Response) -> Page[Any]:
 
 
 def _read_lines(response: httpx.Response) -> list[Any]:
-    return [json.loads(line) for line in response.text.splitlines() if line]
+    return [value_of(line) for line in response.content.split(b"\n") if line]
 
 
 def _nothing(_: httpx.Response) -> None:
