@@ -13,6 +13,7 @@ from engram.domain.arrival import Arriving, Plan
 from engram.domain.memory import NewMemory, decode_item, decode_patch, invalid
 from engram.errors import EngramError, Fault, InvalidError, MalformedError
 from engram.importers.reading import read
+from engram.storage.ids import new_id
 from engram_ingest.import_arriving import arrive
 from engram_ingest.import_options import Options
 
@@ -162,7 +163,7 @@ def decode_puts(command: Command, data: Any) -> None:
     found_rows = list(read(io.BytesIO(orjson.dumps(rows)), format=str(format_name)))
     if len(found_rows) != len(rows):
         raise _malformed("A row of a put is one memory; some of these hold several, or none.")
-    arrives = arrive(command.workspace, Options(strategy="merge"), Plan())
+    arrives = arrive(command.workspace, Options(strategy="merge"), Plan(), new_id)
     for row, found in zip(rows, found_rows, strict=True):
         arrived = arrives(found)
         if isinstance(arrived, Fault):

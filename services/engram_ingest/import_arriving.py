@@ -9,14 +9,13 @@ from engram.domain.memory import NewMemory, decode_item
 from engram.domain.revising import REVISED
 from engram.errors import Fault, InvalidError
 from engram.importers.record import Found
-from engram.storage.ids import new_id
 from engram_ingest.import_options import Options
 
 _GIVEN = frozenset((*REVISED, "updated_at"))
 Arrive = Callable[[Found], Arriving | Fault]
 
 
-def arrive(workspace: UUID, options: Options, plan: Plan) -> Arrive:
+def arrive(workspace: UUID, options: Options, plan: Plan, new_id: Callable[[], UUID]) -> Arrive:
     """Return what turns an element into an arriving memory, or says why it cannot."""
     now = datetime.now(UTC)
     compares = options.strategy != "skip"

@@ -1,6 +1,6 @@
 """Reads a job's body into batches of arriving memories: parsing, away from the event loop."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -89,11 +89,13 @@ class Reader:
     Args:
         file: the body.
         task: what is wanted of it.
+        new_id: makes the ids of its memories.
     """
 
-    def __init__(self, file: BodyFile, task: Task) -> None:
+    def __init__(self, file: BodyFile, task: Task, new_id: Callable[[], UUID]) -> None:
         self._file = file
         self._task = task
+        self._new_id = new_id
         self._reading: Import | None = None
 
     @property
@@ -127,7 +129,7 @@ class Reader:
             placed=options.namespace is not None,
         )
         plan = options.plan(self._task.job, self.source)
-        take = arrive(self._task.workspace, options, plan)
+        take = arrive(self._task.workspace, options, plan, self._new_id)
         batch, failure = Batch(), None
         founds = iter(self._reading)
         while True:

@@ -8,14 +8,18 @@ import gc
 import os
 import signal
 import sys
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
+from uuid import UUID
 
 import orjson
+from uuid_utils import uuid7
 
 from engram.errors import EngramError
 from engram_ingest.import_batches import Reader
 from engram_ingest.import_body import BodyFile
-from engram_ingest.import_frames import of_batch, of_error, receive, send, to_task
+from engram_ingest.import_columns import of_batch
+from engram_ingest.import_frames import of_error, receive, send, to_task
 
 _NICENESS = 10
 
@@ -45,7 +49,9 @@ def main() -> None:
     said, heard = _claim_stdout(), sys.stdin.buffer
     try:
         task, body_bytes = to_task(receive(heard))
-        reader = Reader(_PipeFile(body_bytes, said, heard), task)
+        # Ids pass the pipe as text; the driver, whose kind they become, takes long to load.
+        new_id = cast("Callable[[], UUID]", uuid7)
+        reader = Reader(_PipeFile(body_bytes, said, heard), task, new_id)
         _parse(reader, said)
     except (EOFError, BrokenPipeError):
         os._exit(1)  # the parent is gone; there is nobody to flush anything to

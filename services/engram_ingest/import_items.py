@@ -1,9 +1,15 @@
 """Counts what became of items: in the report of an import, and in the metrics."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
 from engram import metrics
 from engram.domain.arrival import Arriving, Decision, Kind
+from engram.errors import Fault
+from engram.importers.record import Found
 from engram.importers.report import Outcome as Counted
 from engram.importers.report import Report
+from engram.storage.writing import Outcome
 
 COUNTS = ("imported", "updated", "duplicates", "superseded", "skipped", "failed")
 _COUNTED: dict[Kind, Counted] = {
@@ -18,15 +24,34 @@ _COUNTED: dict[Kind, Counted] = {
 }
 
 
-def count(report: Report, item: Arriving, decision: Decision) -> None:
-    """Count what became of one item."""
-    outcome = _COUNTED[decision.kind]
-    state = (decision.changes or {}).get("state", item.memory.state)
-    if outcome in ("imported", "updated") and state == "superseded":
-        outcome = "superseded"
-    elif decision.renames is not None and decision.renames.state != "deleted":
-        outcome = "updated" if outcome == "imported" else outcome
-    report.add(outcome, item.memory.namespace)
+def count(
+    report: Report, taken: Iterable[tuple[Found, Arriving]], outcomes: Sequence[Outcome]
+) -> list[tuple[Found, Fault]]:
+    """Count what became of items, and return those that the store refused."""
+    told: Counter[tuple[Counted, str]] = Counter()
+    refused: list[tuple[Found, Fault]] = []
+    for (found, item), outcome in zip(taken, outcomes, strict=True):
+        if outcome.decision is None:
+            fault = outcome.refusal or Fault("", "refused_by_store", "was refused")
+            refused.append((found, fault))
+            report.fail(found, fault)
+        else:
+            told[_counted(item, outcome.decision), item.memory.namespace] += 1
+    for (counted, namespace), number in told.items():
+        report.add(counted, namespace, number)
+    return refused
+
+
+def _counted(item: Arriving, decision: Decision) -> Counted:
+    counted = _COUNTED[decision.kind]
+    state = item.memory.state
+    if decision.changes:
+        state = decision.changes.get("state", state)
+    if state == "superseded" and counted in ("imported", "updated"):
+        return "superseded"
+    if decision.renames is not None and decision.renames.state != "deleted":
+        return "updated" if counted == "imported" else counted
+    return counted
 
 
 def is_elsewhere(decision: Decision) -> bool:

@@ -9,9 +9,11 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from engram.storage.ids import new_id, to_id
 from engram_ingest.import_batches import Batch, Reader, Task
+from engram_ingest.import_columns import to_batch
 from engram_ingest.import_file import ChunkFile
-from engram_ingest.import_frames import of_task, rebuilding, receive, send, to_batch, to_error
+from engram_ingest.import_frames import of_task, receive, send, to_error
 
 _CHILD = "engram_ingest.import_child"
 # Starting a process takes as long as reading about this much.
@@ -44,7 +46,7 @@ class Parsing(Protocol):
 def parsing(file: ChunkFile, task: Task) -> Parsing:
     """Return what reads a job: a process of its own when there is enough to read."""
     if file.body_bytes < _WORTH_A_PROCESS_BYTES:
-        return Reader(file, task)
+        return Reader(file, task, new_id)
     return ParsingProcess(file, task)
 
 
@@ -88,7 +90,7 @@ class ParsingProcess:
 
     def _batch(self, said: dict[str, Any]) -> Batch:
         plan = self._task.options.plan(self._task.job, self.source)
-        return to_batch(said, rebuilding(self._task, plan))
+        return to_batch(said, self._task, plan, to_id)
 
 
 @contextlib.contextmanager

@@ -100,14 +100,14 @@ class Work:
         tally = self._tally.plus(report.as_json(), len(errors), elsewhere)
         listed = errors[: MAX_LISTED_ERRORS - self._tally.listed]
         await importing.add_errors(connection, self._job, listed)
-        ids = sorted(o.item.id for o in outcomes if o.decision and o.decision.kind == "insert")
+        ids = [o.item.id for o in outcomes if o.decision and o.decision.kind == "insert"]
         progress = Progress(
             self._position,
             batch.after,
             batch.read_bytes,
             tally.as_json(),
             self.reader.format or "",
-            (ids[0], ids[-1]) if ids else None,
+            (min(ids), max(ids)) if ids else None,
         )
         await importing.progress(connection, self._job, self._holder, progress, self._lease)
         return tally
@@ -120,13 +120,8 @@ class Work:
         for found, fault in batch.refused:
             report.fail(found, fault)
             errors.append(_error(found, fault))
-        for (found, _), outcome in zip(batch.taken, outcomes, strict=True):
-            if outcome.decision is None:
-                fault = outcome.refusal or Fault("", "refused_by_store", "was refused")
-                report.fail(found, fault)
-                errors.append(_error(found, fault))
-            else:
-                count(report, outcome.item, outcome.decision)
+        refused = count(report, batch.taken, outcomes)
+        errors += [_error(found, fault) for found, fault in refused]
         return report, sorted(errors, key=lambda error: error.index)
 
     async def finish(self) -> None:

@@ -10,10 +10,11 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from engram.errors import EngramError, Fault, InvalidError
+from engram.errors import EngramError, InvalidError
 from engram.storage import auditing, importing
 from engram.storage.connection import Connection, about
 from engram.storage.idempotency import Answer
+from engram.storage.ids import new_id
 from engram.storage.writing import Outcome, Write, rehearse
 from engram_ingest import import_schemas
 from engram_ingest.authentication import Principal
@@ -95,7 +96,7 @@ async def import_memories(
 
 
 async def _read(body: bytes, caller: Principal, options: Options) -> Batch:
-    take = arrive(caller.workspace, options, options.plan())
+    take = arrive(caller.workspace, options, options.plan(), new_id)
     if len(body) <= _PARSED_HERE_BYTES:
         return read_batch(body, options, take)
     return await asyncio.to_thread(read_batch, body, options, take)
@@ -128,11 +129,7 @@ def _as_write(
     async def render(connection: Connection, outcomes: Sequence[Outcome]) -> Answer | EngramError:
         # A transaction that lost a race is rendered again: each time on a copy.
         report = copy.deepcopy(batch.report)
-        for (found, _item), outcome in zip(batch.taken, outcomes, strict=True):
-            if outcome.decision is None:
-                report.fail(found, outcome.refusal or Fault("", "refused_by_store", "was refused"))
-            else:
-                count(report, outcome.item, outcome.decision)
+        count(report, batch.taken, outcomes)
         said = report.as_json()
         if audited:
             await auditing.record(

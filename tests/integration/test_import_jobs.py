@@ -11,6 +11,7 @@ import pytest
 
 from engram.storage import importing
 from engram.storage.connection import about
+from engram.storage.ids import new_id
 from engram.storage.importing import LeaseLostError
 from engram_ingest.import_batches import Reader, Task
 from engram_ingest.import_cleanup import sweep
@@ -90,7 +91,7 @@ async def expire(store: Store) -> None:
 def work_on(store: Store, job: importing.Job, holder: UUID) -> tuple[Work, ChunkFile]:
     file = ChunkFile(asyncio.get_running_loop(), store.app.state.doors.pool, job)
     task = Task(job.workspace, job.id, job.position, Options(**job.options), 1_000_000)
-    return Work(store.app.state.doors.pool, job, holder, Reader(file, task), LEASE), file
+    return Work(store.app.state.doors.pool, job, holder, Reader(file, task, new_id), LEASE), file
 
 
 async def test_two_runners_never_have_the_same_job(held: Store) -> None:

@@ -130,3 +130,22 @@ def test_any_batch_leaves_one_live_memory_of_a_text_and_one_of_a_name(
     )
     second = decide_all([item(**fields) for fields in batch], again)
     assert {d.kind for d in second} <= {"fold", "present", "clash"}
+
+
+SOME = st.builds(
+    item,
+    st.sampled_from(["create", "skip", "merge", "replace"]),
+    content=st.sampled_from(["tea", " tea", "ale", "wine"]),
+    external_id=st.sampled_from([None, "1", "2", "3"]),
+    user_id=st.sampled_from([None, "u"]),
+    state=st.sampled_from(["active", "superseded"]),
+    expires_at=st.sampled_from([None, "2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z"]),
+    id=st.sampled_from([None, None, str(UUID(int=7))]),
+)
+
+
+@given(st.lists(SOME, max_size=4))
+def test_a_batch_is_decided_as_its_items_are_one_by_one(items: list[Arriving]) -> None:
+    """Where nothing is known and all differ, all of them are new without looking at each."""
+    one_by_one = Arrivals([], [], NOW)
+    assert decide_all(items, Arrivals([], [], NOW)) == [one_by_one.decide(one) for one in items]

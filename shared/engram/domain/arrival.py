@@ -181,6 +181,11 @@ class Arrivals:
         # Their text is another by now: nothing is a repeat of what they said.
         self._changed: set[UUID] = set()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all is known."""
+        return not (self._by_external or self._by_fold or self._by_id)
+
     def decide(self, item: Arriving) -> Decision:
         """Return what becomes of ``item``."""
         named = self._named(item)
@@ -322,5 +327,17 @@ def _inserted(renames: Known | None) -> Decision:
 
 
 def decide_all(items: Sequence[Arriving], arrivals: Arrivals) -> list[Decision]:
-    """Return one decision for each item, in order."""
+    """Return one decision for each item, in order; afterwards ``arrivals`` is used up."""
+    if arrivals.empty and _all_differ(items):
+        return [_INSERT] * len(items)
     return [arrivals.decide(item) for item in items]
+
+
+def _all_differ(items: Sequence[Arriving]) -> bool:
+    # Nothing of one concerns another: most batches of a first import are so.
+    memories = [item.memory for item in items]
+    if any(memory.id is not None or memory.merged_into is not None for memory in memories):
+        return False
+    names = [memory.external_id for memory in memories if memory.external_id is not None]
+    folds = {item.fold for item in items}
+    return len(folds) == len(items) and len(set(names)) == len(names)

@@ -30,14 +30,14 @@ class Report:
         self._errors: list[dict[str, Any]] = []
         self._unlisted = 0
 
-    def add(self, outcome: Outcome, namespace: str) -> None:
-        """Count one element that was read; ``by_namespace`` counts what became live."""
+    def add(self, outcome: Outcome, namespace: str, number: int = 1) -> None:
+        """Count elements that were read; ``by_namespace`` counts what became live."""
         if outcome not in _OUTCOMES[:-1]:
             raise ValueError(outcome)
-        self._received += 1
-        self._counts[outcome] += 1
+        self._received += number
+        self._counts[outcome] += number
         if outcome in ("imported", "updated"):
-            self._by_namespace[namespace] += 1
+            self._by_namespace[namespace] += number
 
     def fail(self, found: Found, fault: Fault) -> None:
         """Count one element that was not taken; the first 100 are listed with their reason."""

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from uuid_utils.compat import uuid7
 
 from engram.domain.arrival import Arriving, Decision
@@ -78,7 +79,7 @@ def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
         m.agent_id,
         m.session_id,
         m.app_id,
-        encode_json(m.metadata).decode() if m.metadata else "{}",
+        _json(m.metadata) if m.metadata else "{}",
         array_literal(m.categories),
         m.importance,
         m.pinned,
@@ -96,6 +97,14 @@ def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
     )
 
 
+def _json(metadata: dict[str, Any]) -> str:
+    # Its check at the door left nothing that orjson would write otherwise, only what it refuses.
+    try:
+        return orjson.dumps(metadata).decode()
+    except TypeError:
+        return encode_json(metadata).decode()
+
+
 def array_literal(texts: Sequence[str]) -> str:
     """Return a Postgres array literal: ``unnest`` would flatten an array of arrays."""
     if not texts:
@@ -106,13 +115,12 @@ def array_literal(texts: Sequence[str]) -> str:
 
 def _alias_statements(new: Sequence[Decided]) -> Iterator[Statement]:
     named = sorted(
-        (key, item.id)
+        (*key, item.id)
         for (item, _), decision in new
         if (key := item.external_key) is not None and decision.renames is None
     )
     if named:
-        rows = zip(*((*key, memory_id) for key, memory_id in named), strict=True)
-        workspaces, sources, *others = rows
+        workspaces, sources, *others = zip(*named, strict=True)
         alike = brief(workspaces, filled=True), brief(sources, filled=True)
         yield statement("write", "insert_aliases"), (*alike, *others)
 

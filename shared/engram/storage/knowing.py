@@ -20,16 +20,13 @@ async def by_external_id(
     """Return the memory behind each external id; with its fields where a strategy compares them."""
     found: list[tuple[ExternalKey, Known]] = []
     for name, compared in (("known_by_external_id", False), ("known_in_full", True)):
-        keys = sorted(
-            {
-                key
-                for item in items
-                if (item.strategy in ("merge", "replace")) is compared
-                and (key := item.external_key)
-            }
-        )
+        keys = {
+            key
+            for item in items
+            if (item.strategy in ("merge", "replace")) is compared and (key := item.external_key)
+        }
         if keys:
-            rows = await connection.fetch(statement("write", name), *filled_columns(keys))
+            rows = await connection.fetch(statement("write", name), *filled_columns([*keys]))
             found += [
                 ((row["workspace"], row["source"], row["external_id"]), _known(row, full=compared))
                 for row in rows
