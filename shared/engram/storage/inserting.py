@@ -1,4 +1,4 @@
-"""Inserts what a batch decided to keep: rows, names, the ledger of repeats, and the events."""
+"""Inserts what a batch decided to keep: rows, the ledger of repeats, and the events."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -8,17 +8,16 @@ from uuid import UUID
 import orjson
 from uuid_utils.compat import uuid7
 
-from engram.domain.arrival import Arriving, Decision
+from engram.domain.arrival import ExternalKey
 from engram.domain.memory import State
 from engram.events import encode_json
+from engram.storage import naming
 from engram.storage.columns import brief
 from engram.storage.connection import Connection
-from engram.storage.contention import LostRaceError
 from engram.storage.in_turn import Statement, execute_in_turn
+from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announcing
 from engram.storage.queries import statement
-
-Decided = tuple[tuple[Arriving, str], Decision]
 
 # Columns of `_row` that are never NULL and often alike: workspace, namespace, state, metadata,
 # categories, importance, pinned, source, created_at, updated_at, actor, access_count.
@@ -27,12 +26,28 @@ _FILLED = frozenset((0, 2, 3, 11, 12, 13, 14, 15, 18, 19, 20, 24))
 _PART_ROWS = 250
 
 
-async def insert_all(connection: Connection, decided: Sequence[Decided], now: datetime) -> None:
-    """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change."""
+async def insert_all(
+    connection: Connection,
+    decided: Sequence[Decided],
+    now: datetime,
+    claimed: frozenset[ExternalKey],
+) -> None:
+    """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change.
+
+    Args:
+        connection: in the transaction that decided.
+        decided: items, each with who brings it and what becomes of it.
+        now: the moment of writing.
+        claimed: names that belong to new rows already.
+
+    Raises:
+        LostRaceError: somebody else has just given a name that was new.
+    """
     new = [entry for entry in decided if entry[1].kind in ("insert", "absorb")]
     await execute_in_turn(connection, _statements(new, decided, now))
     if new:
-        await _move_aliases(connection, new)
+        await naming.name_rest(connection, new, claimed)
+        await naming.move(connection, new)
         await _insert_ledger(connection, new, now)
 
 
@@ -40,8 +55,6 @@ def _statements(
     new: Sequence[Decided], decided: Sequence[Decided], now: datetime
 ) -> Iterator[Statement]:
     yield from _row_statements(new, now)
-    if new:
-        yield from _alias_statements(new)
     yield from announcing(_announcements(decided), now)
 
 
@@ -74,7 +87,8 @@ def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
         state or ("merged" if survivor else m.state),
         m.content,
         item.sha256,
-        item.fold,
+        # Of a text that folds to itself the hashes are one.
+        None if item.sha256.startswith(item.fold) else item.fold,
         m.user_id,
         m.agent_id,
         m.session_id,
@@ -111,34 +125,6 @@ def array_literal(texts: Sequence[str]) -> str:
         return "{}"
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
-
-
-def _alias_statements(new: Sequence[Decided]) -> Iterator[Statement]:
-    named = sorted(
-        (*key, item.id)
-        for (item, _), decision in new
-        if (key := item.external_key) is not None and decision.renames is None
-    )
-    if named:
-        workspaces, sources, *others = zip(*named, strict=True)
-        alike = brief(workspaces, filled=True), brief(sources, filled=True)
-        yield statement("write", "insert_aliases"), (*alike, *others)
-
-
-async def _move_aliases(connection: Connection, new: Sequence[Decided]) -> None:
-    """Give a new row the name of the tombstone that it revives."""
-    moved = sorted(
-        (*key, decision.renames.id, item.id)
-        for (item, _), decision in new
-        if (key := item.external_key) is not None and decision.renames is not None
-    )
-    if not moved:
-        return
-    found = await connection.fetch(
-        statement("write", "move_aliases"), *map(list, zip(*moved, strict=True))
-    )
-    if len(found) < len(moved):
-        raise LostRaceError
 
 
 async def _insert_ledger(connection: Connection, new: Sequence[Decided], now: datetime) -> None:

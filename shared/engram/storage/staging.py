@@ -13,7 +13,8 @@ from engram.domain.arrival import Arrivals, Arriving, Decision, ExternalKey, Pla
 from engram.events import EventKind
 from engram.storage import knowing
 from engram.storage.connection import Connection
-from engram.storage.inserting import Decided, insert_rows
+from engram.storage.inserting import insert_rows
+from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import statement
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from engram.domain.arrival import Arrivals, Arriving, Decision, decide_all
-from engram.storage import knowing
+from engram.storage import knowing, naming
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.inserting import insert_all
@@ -33,8 +33,9 @@ async def store_all(
     job = items[0].plan.job
     if items[0].strategy == "replace" and job is not None:
         return await stage_all(connection, pairs, job, now)
+    names = await naming.claim(connection, items)
     arrivals = Arrivals(
-        await knowing.by_external_id(connection, items),
+        names.known,
         await knowing.by_fold(connection, items, now),
         now,
         await knowing.by_id(connection, items),
@@ -44,7 +45,7 @@ async def store_all(
     brief = {item.id for item in items if item.memory.expires_at is not None}
     await _repeat(connection, _repeats(decided, but_of={item.id for item in items}), now)
     await _hold(connection, decided)
-    await insert_all(connection, list(zip(pairs, decisions, strict=True)), now)
+    await insert_all(connection, list(zip(pairs, decisions, strict=True)), now, names.claimed)
     # A repeat of the same batch can only lengthen a life; without a TTL there is nothing to do.
     await _repeat(connection, _repeats(decided, of=brief), now)
     await update_all(connection, list(zip(pairs, decisions, strict=True)), now)

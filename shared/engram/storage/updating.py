@@ -9,7 +9,8 @@ from engram.domain.arrival import Arriving, Decision
 from engram.events import EventKind
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
-from engram.storage.inserting import Decided, array_literal
+from engram.storage.inserting import array_literal
+from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import over_vectors, statement
 

@@ -171,7 +171,8 @@ INSERT INTO engram.memory (
     expires_at, valid_until, reinforced_at, last_accessed_at, access_count)
 SELECT
     coalesce(r.workspace, ($1::uuid[])[1]), r.id, coalesce(r.namespace, ($3::text[])[1]), 1,
-    coalesce(r.state, ($4::text[])[1]), r.content, r.content_sha256, r.fold_hash,
+    coalesce(r.state, ($4::text[])[1]), r.content, r.content_sha256,
+    coalesce(r.fold_hash, substring(r.content_sha256 FOR 16)),
     r.user_id, r.agent_id, r.session_id, r.app_id,
     coalesce(r.metadata, ($12::text[])[1])::jsonb, coalesce(r.categories, ($13::text[])[1])::text[],
     coalesce(r.importance, ($14::float8[])[1]), coalesce(r.pinned, ($15::bool[])[1]),
@@ -194,12 +195,15 @@ FROM unnest(
         reinforced_at)
 
 -- name: insert_aliases
--- Workspace and source may come once for all, as above.
+-- Workspace and source may come once for all, as above. In the order given, that of the index: who
+-- gives the same names waits instead of deadlocking. How many were inserted says whether all were
+-- new.
 INSERT INTO engram.memory_alias (workspace, source, external_id, memory_id)
 SELECT coalesce(r.workspace, ($1::uuid[])[1]), coalesce(r.source, ($2::text[])[1]),
        r.external_id, r.memory_id
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
      AS r (workspace, source, external_id, memory_id)
+ON CONFLICT DO NOTHING
 
 -- name: move_aliases
 -- Only while the name still belongs to the memory it was decided on.
