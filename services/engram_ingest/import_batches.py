@@ -12,7 +12,9 @@ from engram_ingest.import_arriving import Arrive, arrive
 from engram_ingest.import_body import BodyFile, buffered
 from engram_ingest.import_options import Options
 
-MAX_ITEMS = 1_000
+MAX_ITEMS = 2_000
+# The first batch is shorter: until it is read, nothing is written.
+FIRST_ITEMS = 500
 # Of content and metadata: what a batch takes in memory, at both ends of the pipe, is bounded too.
 _MAX_CHARACTERS = 2_000_000
 
@@ -60,10 +62,9 @@ class Batch:
             (first if refused[0].index < border else rest).refused.append(refused)
         return first, rest
 
-    @property
-    def full(self) -> bool:
-        """Say whether it is time to write."""
-        return len(self) >= MAX_ITEMS or self.characters >= _MAX_CHARACTERS
+    def full(self, most: int) -> bool:
+        """Say whether it is time to write: it holds ``most`` items, or much text."""
+        return len(self) >= most or self.characters >= _MAX_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Reader:
         )
         plan = options.plan(self._task.job, self.source)
         take = arrive(self._task.workspace, options, plan, self._new_id)
-        batch, failure = Batch(), None
+        batch, most, failure = Batch(), FIRST_ITEMS, None
         founds = iter(self._reading)
         while True:
             try:
@@ -141,9 +142,9 @@ class Reader:
             except EngramError as error:
                 failure = error
                 break
-            if batch.full:
+            if batch.full(most):
                 yield self._marked(batch)
-                batch = Batch()
+                batch, most = Batch(), MAX_ITEMS
         if batch:
             yield self._marked(batch)
         if failure is not None:

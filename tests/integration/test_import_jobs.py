@@ -13,7 +13,7 @@ from engram.storage import importing
 from engram.storage.connection import about
 from engram.storage.ids import new_id
 from engram.storage.importing import LeaseLostError
-from engram_ingest.import_batches import Reader, Task
+from engram_ingest.import_batches import FIRST_ITEMS, MAX_ITEMS, Reader, Task
 from engram_ingest.import_cleanup import sweep
 from engram_ingest.import_file import ChunkFile
 from engram_ingest.import_options import Options
@@ -125,7 +125,7 @@ async def test_a_dead_runners_job_goes_on_at_the_very_item_and_adds_up(held: Sto
     await expire(held)
     again = await claimed(held)
     assert again is not None
-    assert (again[0].id, again[0].position) == (job_id, 2_000)
+    assert (again[0].id, again[0].position) == (job_id, FIRST_ITEMS + MAX_ITEMS)
     second, _ = work_on(held, *again)
     rest = second.reader.batches()
     while batch := await asyncio.to_thread(next, rest, None):
@@ -156,7 +156,7 @@ async def test_what_a_late_runner_writes_is_rolled_back(held: Store) -> None:
     assert await held.count() == 0
     winner, _ = work_on(held, *again)
     await winner.store(await asyncio.to_thread(next, winner.reader.batches()))
-    assert await held.count() == 1_000
+    assert await held.count() == FIRST_ITEMS
 
 
 async def test_nothing_is_written_after_a_cancellation(held: Store) -> None:
@@ -167,12 +167,12 @@ async def test_nothing_is_written_after_a_cancellation(held: Store) -> None:
     batches = work.reader.batches()
     await work.store(await asyncio.to_thread(next, batches))
     answer = await held.client.post(f"/v1/imports/{job_id}/cancel")
-    assert (answer.json()["state"], answer.json()["imported"]) == ("cancelled", 1_000)
+    assert (answer.json()["state"], answer.json()["imported"]) == ("cancelled", FIRST_ITEMS)
     with pytest.raises(LeaseLostError):
         await work.store(await asyncio.to_thread(next, batches))
     with pytest.raises(LeaseLostError):
         await work.finish()
-    assert await held.count() == 1_000
+    assert await held.count() == FIRST_ITEMS
     await sweep(held.service.pool)
     assert await held.sql.fetchval("SELECT count(*) FROM engram.import_chunk") == 0
 
@@ -399,7 +399,7 @@ async def test_a_replacement_shows_nothing_before_it_is_whole(held: Store) -> No
     work, _ = work_on(held, *claim)
     batches = work.reader.batches()
     await work.store(await asyncio.to_thread(next, batches))
-    assert await held.count("staged") == 1_000
+    assert await held.count("staged") == FIRST_ITEMS
     assert await texts(held) == ["fact 1"]
     listed = (await held.client.get("/v1/memories", params={"namespace": "n"})).json()["items"]
     assert [one["content"] for one in listed] == ["fact 1"]

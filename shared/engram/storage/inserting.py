@@ -22,15 +22,16 @@ from engram.storage.queries import statement
 # Columns of `_row` that are never NULL and often alike: workspace, namespace, state, metadata,
 # categories, importance, pinned, source, created_at, updated_at, actor, access_count.
 _FILLED = frozenset((0, 2, 3, 11, 12, 13, 14, 15, 18, 19, 20, 24))
-# Making a row ready takes as long as writing it: with parts, both go on at once.
-_PART_ROWS = 250
+# While Postgres writes these, the rest of a batch is made ready. More parts cost more than they
+# gain: each is a statement, waited for.
+_FIRST_ROWS = 250
 
 
 async def insert_all(
     connection: Connection,
     decided: Sequence[Decided],
     now: datetime,
-    claimed: frozenset[ExternalKey],
+    claimed: frozenset[ExternalKey] = frozenset(),
 ) -> None:
     """Write the rows of ``insert`` and ``absorb`` decisions, and announce every change.
 
@@ -69,8 +70,8 @@ def _row_statements(
     new: Sequence[Decided], now: datetime, state: State | None = None
 ) -> Iterator[Statement]:
     sql = statement("write", "insert_memories")
-    for start in range(0, len(new), _PART_ROWS):
-        rows = zip(*(_row(entry, state) for entry in new[start : start + _PART_ROWS]), strict=True)
+    for part in filter(None, (new[:_FIRST_ROWS], new[_FIRST_ROWS:])):
+        rows = zip(*(_row(entry, state) for entry in part), strict=True)
         columns = [brief(column, filled=at in _FILLED) for at, column in enumerate(rows)]
         # $24 is the moment of writing, shared by all rows.
         yield sql, (*columns[:23], now, *columns[23:])

@@ -15,7 +15,8 @@ from engram.storage.in_turn import Statement, execute_in_turn
 from engram.storage.queries import statement
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as Arriving: one is made for each change.
+@dataclass(slots=True)
 class Announcement:
     """One memory to name in an event."""
 

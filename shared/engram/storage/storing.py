@@ -9,6 +9,7 @@ from engram.storage import knowing, naming
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.inserting import insert_all
+from engram.storage.naming import Decided
 from engram.storage.queries import statement
 from engram.storage.staging import stage_all
 from engram.storage.updating import update_all
@@ -41,26 +42,29 @@ async def store_all(
         await knowing.by_id(connection, items),
     )
     decisions = decide_all(items, arrivals)
-    decided = list(zip(items, decisions, strict=True))
-    brief = {item.id for item in items if item.memory.expires_at is not None}
-    await _repeat(connection, _repeats(decided, but_of={item.id for item in items}), now)
-    await _hold(connection, decided)
-    await insert_all(connection, list(zip(pairs, decisions, strict=True)), now, names.claimed)
+    decided = list(zip(pairs, decisions, strict=True))
+    # What is new touches nothing that is there.
+    old = [entry for entry in decided if entry[1].kind != "insert"]
+    own = {item.id for item in items} if old else set()
+    await _repeat(connection, _repeats(old, but_of=own), now)
+    await _hold(connection, old, own)
+    await insert_all(connection, decided, now, names.claimed)
     # A repeat of the same batch can only lengthen a life; without a TTL there is nothing to do.
-    await _repeat(connection, _repeats(decided, of=brief), now)
-    await update_all(connection, list(zip(pairs, decisions, strict=True)), now)
+    brief = {item.id for item in items if item.memory.expires_at is not None} if old else set()
+    await _repeat(connection, _repeats(old, of=brief), now)
+    await update_all(connection, old, now)
     return decisions
 
 
 def _repeats(
-    decided: Sequence[tuple[Arriving, Decision]],
+    decided: Sequence[Decided],
     *,
     of: Container[UUID] | None = None,
     but_of: Container[UUID] = (),
 ) -> list[_Repeat]:
     return [
         (item.workspace, target.id, target.version, item.memory.expires_at)
-        for item, decision in decided
+        for (item, _), decision in decided
         if decision.kind in ("fold", "absorb")
         and item.memory.merged_into is None  # it repeats nothing: it says what was merged before
         and (target := decision.target) is not None
@@ -79,11 +83,10 @@ async def _repeat(connection: Connection, repeats: Sequence[_Repeat], now: datet
         raise LostRaceError
 
 
-async def _hold(connection: Connection, decided: Sequence[tuple[Arriving, Decision]]) -> None:
-    own = {item.id for item, _ in decided}
+async def _hold(connection: Connection, decided: Sequence[Decided], own: Container[UUID]) -> None:
     shown = {
         (item.workspace, target.id)
-        for item, decision in decided
+        for (item, _), decision in decided
         if decision.kind == "present"
         and item.strategy == "create"
         and (target := decision.target) is not None

@@ -24,7 +24,8 @@ _DATA_ERRORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as Arriving: one is made for each item.
+@dataclass(slots=True)
 class Outcome:
     """What became of one item.
 
