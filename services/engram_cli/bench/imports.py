@@ -128,15 +128,13 @@ async def _storing(results: Results, count: int, beside_it: tuple[int, float]) -
     async with running() as stack:
         arrivals = await Arrivals.open(stack)
         await _imported(stack, warm_up)
-        with progress("the floor"):
-            earlier = await _floor_rate(stack, alone)
-        before = cpu_seconds(stack.pid)
         with progress("import, the embedder at rest"), _resting(stack, "embedder"):
+            # Machines change their pace within seconds: the floor is taken on both sides.
+            earlier = await _floor_rate(stack, alone)
+            before = cpu_seconds(stack.pid)
             stored = await _imported(stack, alone)
-        spent = spent_since(before, stack.pid)
-        with progress("the floor again"):
+            spent = spent_since(before, stack.pid)
             later = await _floor_rate(stack, alone)
-        # Machines change their pace within seconds: what lay between is held against both.
         plain = harmonic_mean((earlier, later))
         results.add(
             "a job of native NDJSON, stored", stored, "memories/s", floor=plain, target=_TARGET,
