@@ -114,4 +114,7 @@ def _started() -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 def _environment() -> dict[str, str]:
     withheld = ("ENGRAM_", "VOYAGE_", "PG")
-    return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
+    # glibc's own default, but said: what is not said it raises once it has seen large buffers, and
+    # then keeps them, with holes of some MB between what stays.
+    return {**kept, "MALLOC_MMAP_THRESHOLD_": "131072"}
