@@ -129,6 +129,9 @@ class Decision:
     changes: Mapping[str, Any] | None = None
 
 
+Decided = tuple[tuple[Arriving, str], Decision]
+"""An item, who brings it, and what becomes of it."""
+
 # What becomes of most items: one object says it for all of them.
 _INSERT = Decision("insert")
 

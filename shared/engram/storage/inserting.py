@@ -8,14 +8,13 @@ from uuid import UUID
 import orjson
 from uuid_utils.compat import uuid7
 
-from engram.domain.arrival import ExternalKey
+from engram.domain.arrival import Decided, ExternalKey
 from engram.domain.memory import State
 from engram.events import encode_json
 from engram.storage import naming
 from engram.storage.columns import brief
 from engram.storage.connection import Connection
 from engram.storage.in_turn import Statement, execute_in_turn
-from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announcing
 from engram.storage.queries import statement
 

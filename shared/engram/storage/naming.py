@@ -1,17 +1,16 @@
 """External ids and the memories they name: claimed for new rows, moved from tombstones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
-from engram.domain.arrival import Arriving, Decision, ExternalKey, Known
+from engram.domain.arrival import Arriving, Decided, ExternalKey, Known
 from engram.storage import knowing
 from engram.storage.columns import brief
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.queries import statement
 
-Decided = tuple[tuple[Arriving, str], Decision]
 _Named = tuple[UUID, str, str, UUID]
 
 
@@ -25,7 +24,7 @@ class Names:
     """
 
     claimed: frozenset[ExternalKey] = frozenset()
-    known: Sequence[tuple[ExternalKey, Known]] = field(default_factory=list)
+    known: Sequence[tuple[ExternalKey, Known]] = ()
 
 
 async def claim(connection: Connection, items: Sequence[Arriving]) -> Names:

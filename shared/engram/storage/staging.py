@@ -9,12 +9,19 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from engram.domain.arrival import Arrivals, Arriving, Decision, ExternalKey, Plan, decide_all
+from engram.domain.arrival import (
+    Arrivals,
+    Arriving,
+    Decided,
+    Decision,
+    ExternalKey,
+    Plan,
+    decide_all,
+)
 from engram.events import EventKind
 from engram.storage import knowing
 from engram.storage.connection import Connection
 from engram.storage.inserting import insert_rows
-from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import statement
 

@@ -4,12 +4,11 @@ from collections.abc import Container, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from engram.domain.arrival import Arrivals, Arriving, Decision, decide_all
+from engram.domain.arrival import Arrivals, Arriving, Decided, Decision, decide_all
 from engram.storage import knowing, naming
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.inserting import insert_all
-from engram.storage.naming import Decided
 from engram.storage.queries import statement
 from engram.storage.staging import stage_all
 from engram.storage.updating import update_all

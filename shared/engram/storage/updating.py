@@ -5,12 +5,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from engram.domain.arrival import Arriving, Decision
+from engram.domain.arrival import Arriving, Decided, Decision
 from engram.events import EventKind
 from engram.storage.connection import Connection
 from engram.storage.contention import LostRaceError
 from engram.storage.inserting import array_literal
-from engram.storage.naming import Decided
 from engram.storage.outbox import Announcement, announce
 from engram.storage.queries import over_vectors, statement
 
