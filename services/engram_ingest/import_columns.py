@@ -72,7 +72,8 @@ def to_batch(said: dict[str, Any], task: Task, plan: Plan, to_id: Callable[[str]
         said: what `of_batch` returned.
         task: the reading that it is of.
         plan: how its items are meant.
-        to_id: makes an id of its text.
+        to_id: makes an id of its text; given, because the process that parses reads this file, too,
+            and does without the driver whose ids they are.
     """
     batch = Batch(after=said["after"], read_bytes=said["read_bytes"])
     batch.refused = [

@@ -103,6 +103,7 @@ def test_metadata_is_bounded_in_size_depth_and_numbers() -> None:
     assert code("metadata", {"a": float("nan")}) == "not_finite"
     assert code("metadata", {"a": float("inf")}) == "not_finite"
     assert code("metadata", {"a": 1 << 64}) == "number_too_large"
+    assert code("metadata", {"a": -(1 << 63) - 1}) == "number_too_large"
     assert code("metadata", {"a\0": 1}) == "nul_character"
     assert code("metadata", {"a": ["\ud800"]}) == "lone_surrogate"
     assert code("metadata", []) == "wrong_type"

@@ -157,7 +157,7 @@ def _size_of(node: Any) -> int:
         return len(node.encode()) + 4
     if isinstance(node, float) and not math.isfinite(node):
         raise FieldError("not_finite", "holds a number that is not finite")
-    if isinstance(node, int) and not isinstance(node, bool) and abs(node) >= 1 << 64:
+    if isinstance(node, int) and not -(1 << 63) <= node < 1 << 64:
         raise FieldError("number_too_large", "holds an integer beyond 64 bits")
     return 8
 

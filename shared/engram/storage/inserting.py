@@ -10,7 +10,6 @@ from uuid_utils.compat import uuid7
 
 from engram.domain.arrival import Decided, ExternalKey
 from engram.domain.memory import State
-from engram.events import encode_json
 from engram.storage import naming
 from engram.storage.columns import brief
 from engram.storage.connection import Connection
@@ -93,7 +92,8 @@ def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
         m.agent_id,
         m.session_id,
         m.app_id,
-        _json(m.metadata) if m.metadata else "{}",
+        # Checked at the door: nothing is in it that orjson would refuse, or write otherwise.
+        orjson.dumps(m.metadata).decode() if m.metadata else "{}",
         array_literal(m.categories),
         m.importance,
         m.pinned,
@@ -109,14 +109,6 @@ def _row(entry: Decided, state: State | None = None) -> tuple[Any, ...]:
         m.access_count,
         m.reinforced_at,
     )
-
-
-def _json(metadata: dict[str, Any]) -> str:
-    # Its check at the door left nothing that orjson would write otherwise, only what it refuses.
-    try:
-        return orjson.dumps(metadata).decode()
-    except TypeError:
-        return encode_json(metadata).decode()
 
 
 def array_literal(texts: Sequence[str]) -> str:
