@@ -1,5 +1,6 @@
 """The whole broker topology as one table, and its reconciliation with a live server."""
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,10 @@ from engram.errors import UnavailableError
 
 DAY_S = 86_400.0
 _NO_ROOM = 10047  # JSStorageResourcesExceededErr
+_NO_PEERS = 10005  # JSClusterNoPeersErr
+# The servers of a young cluster answer before all of them have joined.
+_JOINING_TRIES = 60
+_JOINING_POLL_S = 0.5
 GIB = 1024**3
 # JetStream reserves as much of its disk for each stream.
 STREAM_BYTES = 4 * GIB
@@ -155,11 +160,23 @@ async def _stream(jetstream: JetStreamContext, config: StreamConfig) -> bool:
     try:
         found = await jetstream.stream_info(str(config.name))
     except nats.js.errors.NotFoundError:
-        await jetstream.add_stream(config)
+        await _add(jetstream, config)
         return True
     if not _agrees(config, found.config):
         await jetstream.update_stream(config)
     return False
+
+
+async def _add(jetstream: JetStreamContext, config: StreamConfig) -> None:
+    for left in reversed(range(_JOINING_TRIES)):
+        try:
+            await jetstream.add_stream(config)
+        except nats.js.errors.APIError as error:
+            if error.err_code != _NO_PEERS or not left:
+                raise
+            await asyncio.sleep(_JOINING_POLL_S)
+        else:
+            return
 
 
 async def _consumer(jetstream: JetStreamContext, durable: Durable) -> bool:
@@ -208,6 +225,13 @@ def broker_unavailable(error: BaseException) -> UnavailableError:
             "JetStream has no room to reserve for the streams.",
             cure="It reserves ENGRAM_STREAM_MAX_BYTES for each of two: free some disk (it takes "
             "three quarters of what is free), lower the setting, or raise its max_file_store.",
+            retry_after_s=2,
+        )
+    if isinstance(error, nats.js.errors.APIError) and error.err_code == _NO_PEERS:
+        return UnavailableError(
+            "nats_too_few_servers",
+            "Fewer NATS servers are up, or have room, than each stream shall have copies.",
+            cure="Start the others, give them disk, or lower ENGRAM_REPLICAS.",
             retry_after_s=2,
         )
     return UnavailableError(
